@@ -1,0 +1,60 @@
+//! Every limit of Tako in one place, with the arithmetic beside it.
+//!
+//! What an operator may change is a default here and a key of the configuration; the rest is
+//! fixed, because all processes of a cluster must agree on it.
+
+use std::time::Duration;
+
+/// Longest key, in bytes (before any encoding).
+pub const KEY_BYTES_MAX: usize = 4 << 10;
+
+/// Longest value, in bytes, where the configuration says nothing.
+pub const VALUE_BYTES_MAX_DEFAULT: usize = 32 << 20;
+
+/// Longest value an operator may allow: one value must fit a journal group and an RPC frame.
+pub const VALUE_BYTES_MAX_LIMIT: usize = 64 << 20;
+
+/// Longest content type, in bytes.
+pub const CONTENT_TYPE_BYTES_MAX: usize = 256;
+
+/// What a record adds to key, content type and value, at most (tables, vtables, padding).
+pub const RECORD_OVERHEAD_BYTES_MAX: usize = 512;
+
+/// Longest encoded record.
+pub const RECORD_BYTES_MAX: usize =
+    VALUE_BYTES_MAX_LIMIT + KEY_BYTES_MAX + CONTENT_TYPE_BYTES_MAX + RECORD_OVERHEAD_BYTES_MAX;
+
+/// Longest RPC frame: the greatest record and a head of up to 8 MiB (lists of a Tail answer).
+pub const FRAME_BYTES_MAX: usize = RECORD_BYTES_MAX + FRAME_HEAD_BYTES_MAX;
+
+/// Longest head (FlatBuffers part) of an RPC frame.
+pub const FRAME_HEAD_BYTES_MAX: usize = 8 << 20;
+
+/// Partitions of a cluster: a power of two in this range.
+pub const PARTITIONS_MAX: u32 = 4_096;
+
+/// Partitions where the configuration says nothing.
+pub const PARTITIONS_DEFAULT: u32 = 32;
+
+/// How far a version may lie ahead of a clock before it is refused.
+pub const CLOCK_DRIFT_MAX: Duration = Duration::from_secs(60);
+
+/// Time a client request may take where the client says nothing.
+pub const REQUEST_DEADLINE: Duration = Duration::from_secs(10);
+
+/// Time one call to a peer may take before the peer is called unreachable for this request.
+pub const CALL_DEADLINE: Duration = Duration::from_secs(2);
+
+/// Time a replica waits for the object store within one read.
+pub const STORE_DEADLINE: Duration = Duration::from_secs(8);
+
+/// Entries in one Tail answer; more are asked for in another call.
+pub const TAIL_ENTRIES_MAX: usize = 16_384;
+
+/// Bytes of records in one Fetch answer; at least one record is always given.
+pub const FETCH_BYTES_MAX: usize = 8 << 20;
+
+const _: () = assert!(FETCH_BYTES_MAX < FRAME_BYTES_MAX);
+// A Tail entry is at most a key, 16 bytes of version, 8 of LSN, 4 of crc and 4 of length; the
+// count alone does not bound the bytes, so a Tail answer is cut by bytes as well.
+const _: () = assert!(TAIL_ENTRIES_MAX * 64 < FRAME_HEAD_BYTES_MAX);
