@@ -1,1 +1,40 @@
-//! Placeholder.
+//! The only place where wire and record bytes are interpreted: schemas, codecs, frames, RPC.
+//!
+//! ```text
+//! record     the record and its merge
+//! message    requests and answers <──> frames
+//! network    byte streams: TCP, or memory with faults
+//! client     Peer: calls to one remote node      server    serve: calls from all others
+//! ```
+//! Calls: tako-types. Called by: journal, snapshot, node-core, cmd. Does not know what a request
+//! means, which node to ask, or when to ask again.
+
+mod client;
+mod error;
+#[cfg(test)]
+mod fixture;
+mod frame;
+pub mod fuzz;
+mod generated;
+#[cfg(test)]
+mod golden;
+mod message;
+mod metrics;
+mod network;
+mod record;
+mod server;
+mod stream;
+
+pub use client::{Peer, PeerOptions, Peers, Remote};
+pub use error::{RecordError, RpcError, WireError};
+pub use message::{
+    CallHead, GossipState, NodeState, PartitionGossip, PutOutcome, Request, Response, StatAnswer,
+    StepAnnouncement, TailEntry,
+};
+pub use metrics::RpcMetrics;
+pub use network::{BoxStream, Listener, MemoryNetwork, Network, Stream, TcpNetwork};
+pub use record::{Record, RecordHead, merge, merge_encoded};
+pub use server::{Caller, ServeOptions, Service, serve};
+
+/// Number of this build's protocol, said in Hello; grows when appending to schemas is not enough.
+pub const PROTOCOL: u32 = 1;

@@ -1,1 +1,35 @@
-//! Placeholder.
+//! Snapshots: a partition's state in the object store, and the object store itself.
+//!
+//! ```text
+//! step:  rows + due rows + meta -> one batch -> SST + manifest (checkpoint) -> announce
+//! read:  key -> filters and indexes (meta cache) -> one block (block cache) -> store
+//! ```
+//!
+//! Calls: tako-types, SlateDB, foyer, object_store. Called by: the node's snapshotter and vote,
+//! the coordinator (configuration documents). It does not know records: the merge of two encoded
+//! records comes in as a [`MergeFn`]. Object layout and rows: docs/formats/snapshot.md.
+
+mod cache;
+mod clock;
+mod error;
+mod maintain;
+mod merge;
+mod meta;
+mod reader;
+mod rows;
+mod settings;
+mod snapshots;
+pub mod store;
+mod writer;
+
+pub use error::SnapshotError;
+pub use merge::MergeFn;
+pub use meta::{Coverage, Meta};
+pub use reader::{PartitionReader, ScanPage};
+pub use rows::DueRow;
+pub use snapshots::{Checkpoint, SnapshotOptions, Snapshots};
+pub use store::{Counts, Published, Store, StoreError, StoreSettings, counting, fault};
+pub use writer::{Committed, Maintained, PartitionWriter, StepInput, StepRow};
+
+#[cfg(test)]
+mod tests;

@@ -1,1 +1,63 @@
-//! Placeholder.
+//! The ways in for clients. Today: HTTP on nodes and proxies.
+//!
+//! ```text
+//! server (connections) ─► http (routes) ─► key, headers, body ─► replication::Serving ─► answer
+//! ```
+//! Owns what is a client's mistake and how it is told; knows nothing of replicas. Errors become
+//! HTTP in one place (`http/problem.rs`). Calls: tako-node-core. Called by: cmd/tako.
+
+mod http;
+mod server;
+
+use std::sync::Arc;
+
+use tako_node_core::replication::Serving;
+use tokio::sync::Semaphore;
+
+pub use server::serve;
+
+/// Bounds of one gateway.
+#[derive(Debug, Clone)]
+pub struct GatewayOptions {
+    /// Client connections at one time; more wait to be accepted.
+    pub connections_max: usize,
+    /// Bytes of request bodies held at one time over all connections.
+    pub body_bytes_max: usize,
+    /// A body must move on within this time.
+    pub body_stall: std::time::Duration,
+    /// The head of a request must arrive within this time.
+    pub head_timeout: std::time::Duration,
+}
+
+impl Default for GatewayOptions {
+    fn default() -> Self {
+        Self {
+            connections_max: 16_384,
+            body_bytes_max: 256 << 20,
+            body_stall: std::time::Duration::from_secs(20),
+            head_timeout: std::time::Duration::from_secs(30),
+        }
+    }
+}
+
+/// One process's way in.
+pub struct Gateway {
+    serving: Arc<Serving>,
+    options: GatewayOptions,
+    /// In units of [`BODY_UNIT`].
+    body_budget: Semaphore,
+}
+
+/// Bodies are counted in units of this many bytes.
+const BODY_UNIT: usize = 1 << 10;
+
+impl Gateway {
+    /// A gateway to what `serving` serves.
+    #[must_use]
+    pub fn new(serving: Arc<Serving>, options: GatewayOptions) -> Arc<Self> {
+        // One greatest body must always fit.
+        let bytes = options.body_bytes_max.max(tako_types::limits::VALUE_BYTES_MAX_LIMIT);
+        let body_budget = Semaphore::new(bytes / BODY_UNIT + 1);
+        Arc::new(Self { serving, options, body_budget })
+    }
+}

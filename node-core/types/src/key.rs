@@ -118,6 +118,12 @@ impl StoredKey {
         PartitionId(if partitions_log2 == 0 { 0 } else { top >> (16 - partitions_log2) })
     }
 
+    /// xxh3-64 of the stored bytes: names the key in the record cache and in announcements.
+    #[must_use]
+    pub fn digest(&self) -> u64 {
+        xxhash_rust::xxh3::xxh3_64(&self.0)
+    }
+
     /// The client's key.
     #[must_use]
     pub fn key(&self) -> Key {

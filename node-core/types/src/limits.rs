@@ -54,6 +54,38 @@ pub const TAIL_ENTRIES_MAX: usize = 16_384;
 /// Bytes of records in one Fetch answer; at least one record is always given.
 pub const FETCH_BYTES_MAX: usize = 8 << 20;
 
+/// Longest configuration document, in bytes: ten thousand nodes at about 80 bytes each.
+pub const CONFIGURATION_BYTES_MAX: usize = 1 << 20;
+
+/// Most values (scalars, lists, maps) in a configuration, aliases counted each time they are used.
+pub const CONFIGURATION_VALUES_MAX: usize = 100_000;
+
+/// Deepest nesting of a configuration; the grammar needs 6.
+pub const CONFIGURATION_DEPTH_MAX: usize = 16;
+
+/// Longest published document: the configuration, and two tables of 4,096 partitions with up to
+/// 16 bucket names of 64 bytes each.
+pub const PUBLISHED_BYTES_MAX: usize = 16 << 20;
+
+/// Longest name of a node, bucket, deployment, coordinator or zone, in bytes.
+pub const NAME_BYTES_MAX: usize = 64;
+
+/// Most buckets of one deployment.
+pub const BUCKETS_MAX: usize = 1_024;
+
+/// Most buckets one partition may fall on.
+pub const BUCKETS_PER_KEY_MAX: usize = 16;
+
+/// Most replicas of one partition: every write goes to all of them.
+pub const REPLICAS_MAX: usize = 64;
+
+/// Most ring points of one bucket of weight 1.
+pub const POINTS_PER_BUCKET_MAX: usize = 10_000;
+
+/// Heaviest bucket; the lightest is one over this.
+pub const BUCKET_WEIGHT_MAX: f64 = 1_000.0;
+
+const _: () = assert!(CONFIGURATION_BYTES_MAX < PUBLISHED_BYTES_MAX);
 const _: () = assert!(FETCH_BYTES_MAX < FRAME_BYTES_MAX);
 // A Tail entry is at most a key, 16 bytes of version, 8 of LSN, 4 of crc and 4 of length; the
 // count alone does not bound the bytes, so a Tail answer is cut by bytes as well.

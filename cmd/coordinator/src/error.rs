@@ -1,0 +1,97 @@
+//! Why a coordinator does not start, or does not take a document.
+
+use std::path::PathBuf;
+
+use tako_types::{
+    ErrorKind,
+    config::{ConfigError, PublishedError},
+};
+
+use crate::StoreError;
+
+/// Why a coordinator does not start, or keeps the document it has.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum CoordinatorError {
+    /// A file or folder cannot be read or written.
+    #[error("{}: {source}", path.display())]
+    File {
+        /// Which.
+        path: PathBuf,
+        /// Why.
+        source: std::io::Error,
+    },
+    /// The document is refused; path, line and reason are in the text.
+    #[error("{}: {source}", path.display())]
+    Config {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong.
+        source: Box<ConfigError>,
+    },
+    /// The document's own epoch is not above the one in force.
+    #[error("epoch: {claimed} is not above {in_force}, which is in force; raise or remove it")]
+    EpochTooLow {
+        /// What the document says.
+        claimed: u64,
+        /// What is in force.
+        in_force: u64,
+    },
+    /// Two documents bear one number: somebody published by hand, or a disk is foreign.
+    #[error("epoch {number} has two different documents: {place} holds another one")]
+    EpochConflict {
+        /// The number.
+        number: u64,
+        /// Where the other one is.
+        place: &'static str,
+    },
+    /// The document differs from the one in force, and another coordinator gives the numbers.
+    #[error("the document has no epoch and the master coordinator `{master}` gives the numbers")]
+    NotMaster {
+        /// Who does.
+        master: String,
+    },
+    /// The configuration does not know this coordinator.
+    #[error("the configuration has no coordinator `{id}`; it has: {known}")]
+    UnknownId {
+        /// The id given.
+        id: String,
+        /// The ids there are.
+        known: String,
+    },
+    /// The address cannot be listened on.
+    #[error("cannot listen on {address}: {source}; is another coordinator running there?")]
+    Bind {
+        /// The address.
+        address: String,
+        /// Why.
+        source: std::io::Error,
+    },
+    /// A document in the store or on the disk is damaged.
+    #[error("a published document is refused: {0}")]
+    Published(#[from] PublishedError),
+    /// The store does not answer.
+    #[error("the store of configurations: {0}")]
+    Store(#[from] StoreError),
+    /// The HTTP server stopped by itself.
+    #[error("the HTTP server: {0}")]
+    Serve(std::io::Error),
+}
+
+impl CoordinatorError {
+    /// What the caller does about it.
+    #[must_use]
+    pub fn kind(&self) -> ErrorKind {
+        match self {
+            Self::Config { .. }
+            | Self::EpochTooLow { .. }
+            | Self::NotMaster { .. }
+            | Self::UnknownId { .. } => ErrorKind::Invalid,
+            Self::EpochConflict { .. } => ErrorKind::Conflict,
+            Self::Published(error) => error.kind(),
+            Self::File { .. } | Self::Bind { .. } | Self::Store(_) | Self::Serve(_) => {
+                ErrorKind::Unavailable
+            }
+        }
+    }
+}

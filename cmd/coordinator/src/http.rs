@@ -1,0 +1,110 @@
+//! What the coordinator answers over HTTP: `/configuration`, `/healthz`, `/status`.
+//!
+//! Answers come from memory alone; a request costs no file, store or lock that is held for long.
+
+use std::sync::{Arc, Mutex, PoisonError};
+
+use axum::{
+    Json, Router,
+    extract::State,
+    http::{HeaderMap, StatusCode, header},
+    response::{IntoResponse, Response},
+    routing::get,
+};
+use bytes::Bytes;
+use serde_json::json;
+use tako_types::config::Published;
+use tokio::sync::watch;
+
+/// A document and the bytes it travels as.
+#[derive(Debug)]
+pub(crate) struct Document {
+    pub(crate) published: Published,
+    pub(crate) bytes: Bytes,
+}
+
+/// What the requests read.
+#[derive(Debug, Clone)]
+pub(crate) struct Shared {
+    pub(crate) id: Arc<str>,
+    pub(crate) document: watch::Receiver<Arc<Document>>,
+    pub(crate) troubles: Arc<Mutex<Troubles>>,
+}
+
+/// What is wrong now, by where it comes from.
+#[derive(Debug, Default)]
+pub(crate) struct Troubles {
+    file: Option<String>,
+    store: Option<String>,
+}
+
+/// Where a trouble comes from.
+#[derive(Debug, Clone, Copy)]
+pub(crate) enum Source {
+    /// The configuration file, and publishing what it says.
+    File,
+    /// Documents of other coordinators in the store.
+    Store,
+}
+
+impl Shared {
+    /// Notes a trouble or its end; says whether that is news.
+    pub(crate) fn note(&self, source: Source, trouble: Option<String>) -> bool {
+        let mut troubles = self.troubles.lock().unwrap_or_else(PoisonError::into_inner);
+        let slot = match source {
+            Source::File => &mut troubles.file,
+            Source::Store => &mut troubles.store,
+        };
+        let is_news = *slot != trouble;
+        *slot = trouble;
+        is_news
+    }
+
+    fn last_error(&self) -> Option<String> {
+        let troubles = self.troubles.lock().unwrap_or_else(PoisonError::into_inner);
+        troubles.file.clone().or_else(|| troubles.store.clone())
+    }
+}
+
+pub(crate) fn router(shared: Shared) -> Router {
+    Router::new()
+        .route("/configuration", get(configuration))
+        .route("/healthz", get(async || "ok\n"))
+        .route("/status", get(status))
+        .with_state(shared)
+}
+
+async fn configuration(State(shared): State<Shared>, headers: HeaderMap) -> Response {
+    let document = shared.document.borrow().clone();
+    let epoch = document.published.epoch;
+    let etag = format!("\"{}-{}\"", epoch.number, hex(&epoch.sha256));
+    let known = headers
+        .get(header::IF_NONE_MATCH)
+        .and_then(|value| value.to_str().ok())
+        .is_some_and(|known| known.split(',').any(|one| one.trim() == etag || one.trim() == "*"));
+    let about = [
+        (header::HeaderName::from_static("x-timestamp"), epoch.number.to_string()),
+        (header::ETAG, etag),
+    ];
+    if known {
+        return (StatusCode::NOT_MODIFIED, about).into_response();
+    }
+    let kind = [(header::CONTENT_TYPE, "application/json")];
+    (about, kind, document.bytes.clone()).into_response()
+}
+
+async fn status(State(shared): State<Shared>) -> Json<serde_json::Value> {
+    let document = shared.document.borrow().clone();
+    let epoch = document.published.epoch;
+    Json(json!({
+        "id": &*shared.id,
+        "epoch": { "number": epoch.number, "sha256": hex(&epoch.sha256) },
+        "active_deployment": document.published.config.active,
+        "warnings": document.published.config.warnings(),
+        "last_error": shared.last_error(),
+    }))
+}
+
+fn hex(bytes: &[u8]) -> String {
+    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
+}

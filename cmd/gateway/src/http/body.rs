@@ -1,0 +1,85 @@
+//! Reading a request's body: within its limit, a memory budget and a stall time-out.
+
+use axum::{
+    body::Body,
+    http::{HeaderMap, StatusCode, header},
+};
+use bytes::{Bytes, BytesMut};
+use http_body_util::BodyExt;
+use tokio::{sync::SemaphorePermit, time::timeout};
+
+use super::problem::Problem;
+use crate::{BODY_UNIT, Gateway};
+
+/// A body in memory, and its share of the budget.
+pub(crate) struct Received<'a> {
+    pub(crate) bytes: Bytes,
+    _share: SemaphorePermit<'a>,
+}
+
+/// Reads a whole body of at most `limit` bytes.
+pub(crate) async fn receive<'a>(
+    gateway: &'a Gateway,
+    headers: &HeaderMap,
+    mut body: Body,
+    limit: usize,
+) -> Result<Received<'a>, Problem> {
+    let length = headers
+        .get(header::CONTENT_LENGTH)
+        .and_then(|value| value.to_str().ok())
+        .and_then(|value| value.parse::<usize>().ok());
+    if length.is_some_and(|length| length > limit) {
+        return Err(too_large(limit));
+    }
+    // A body of unknown length may become as long as the limit.
+    let units = u32::try_from(length.unwrap_or(limit) / BODY_UNIT + 1).unwrap_or(u32::MAX);
+    let stall = gateway.options.body_stall;
+    let share = timeout(stall, gateway.body_budget.acquire_many(units))
+        .await
+        .ok()
+        .and_then(Result::ok)
+        .ok_or_else(|| {
+            Problem::new(StatusCode::SERVICE_UNAVAILABLE, "busy")
+                .detail("too many bytes are being uploaded at once")
+        })?;
+    let mut first: Option<Bytes> = None;
+    let mut rest = BytesMut::new();
+    let mut total = 0;
+    loop {
+        let frame = match timeout(stall, body.frame()).await {
+            Ok(None) => break,
+            Ok(Some(Ok(frame))) => frame,
+            Ok(Some(Err(_))) => {
+                return Err(Problem::invalid("the body ended before its announced length"));
+            }
+            Err(_) => {
+                return Err(Problem::new(StatusCode::REQUEST_TIMEOUT, "too slow")
+                    .detail(format!("nothing of the body came for {stall:?}")));
+            }
+        };
+        let Ok(data) = frame.into_data() else { continue };
+        total += data.len();
+        if total > limit {
+            return Err(too_large(limit));
+        }
+        match &first {
+            // A small body is one frame: it is kept as it came.
+            None => first = Some(data),
+            Some(head) => {
+                if rest.is_empty() {
+                    rest.reserve(length.unwrap_or(total).max(total));
+                    rest.extend_from_slice(head);
+                }
+                rest.extend_from_slice(&data);
+            }
+        }
+    }
+    let bytes = if rest.is_empty() { first.unwrap_or_default() } else { rest.freeze() };
+    Ok(Received { bytes, _share: share })
+}
+
+fn too_large(limit: usize) -> Problem {
+    Problem::new(StatusCode::PAYLOAD_TOO_LARGE, "value too large")
+        .detail(format!("the limit is {limit} bytes (value_bytes_max in the configuration)"))
+        .limit(limit)
+}

@@ -1,0 +1,88 @@
+//! `/healthz`, `/readyz` and `/cluster`: how this process and its cluster are.
+
+use std::sync::Arc;
+
+use axum::{
+    Json,
+    extract::State,
+    http::StatusCode,
+    response::{IntoResponse, Response},
+};
+use serde_json::{Value, json};
+use tako_node_core::links::Links;
+use tako_types::config::NodeConfig;
+
+use super::problem::Problem;
+use crate::Gateway;
+
+/// 200 while the process lives.
+pub(super) async fn on_healthz() -> &'static str {
+    "ok\n"
+}
+
+/// 200 when every partition has enough replicas for its quorums; else 503 and what is missing.
+pub(super) async fn on_readyz(State(gateway): State<Arc<Gateway>>) -> Response {
+    match gateway.serving.readiness() {
+        Ok(()) => "ready\n".into_response(),
+        Err(missing) => Problem::new(StatusCode::SERVICE_UNAVAILABLE, "not ready")
+            .detail(missing)
+            .into_response(),
+    }
+}
+
+/// The configuration in force and the nodes as this process sees them.
+pub(super) async fn on_cluster(State(gateway): State<Arc<Gateway>>) -> Json<Value> {
+    let links = gateway.serving.links();
+    let current = links.config.current();
+    let deployment = current.config.active_deployment();
+    let nodes: Vec<Value> = current.nodes().map(|node| node_status(links, node)).collect();
+    Json(json!({
+        "process": links.me.as_str(),
+        "epoch": current.epoch.number,
+        "sha256": current.epoch.sha256.iter().map(|b| format!("{b:02x}")).collect::<String>(),
+        "active_deployment": deployment.name,
+        "consistency": deployment.consistency.as_str(),
+        "partitions": current.config.partitions,
+        "configuration_refused": links.config.refused(),
+        "ready": gateway.serving.readiness().is_ok(),
+        "nodes": nodes,
+    }))
+}
+
+fn node_status(links: &Arc<Links>, node: &NodeConfig) -> Value {
+    let current = links.config.current();
+    let mut status = json!({
+        "id": node.id.as_str(),
+        "bucket": current.bucket_of(&node.id),
+        "rpc": format!("{}:{}", node.host, node.rpc_port),
+        "http": node.http_port.map(|port| format!("{}:{port}", node.host)),
+        "partitions": current.partitions_of(&node.id).len(),
+    });
+    if let Some(local) = links.local().filter(|_| links.is_local(&node.id)) {
+        status["state"] = state_text(local.state()).into();
+        status["live"] = true.into();
+        status["incarnation"] = local.engine().incarnation().0.into();
+        status["journal_bytes"] = local.engine().journal().disk_bytes().into();
+    } else if let Some(peer) = links.membership.peer(&node.id) {
+        status["state"] = state_text(peer.state).into();
+        status["live"] = links.membership.is_live(&node.id).into();
+        status["incarnation"] = peer.incarnation.0.into();
+        status["epoch"] = peer.epoch.number.into();
+        status["clock_offset_micros"] = peer.clock_offset_micros.into();
+        let uncovered = peer.partitions.values().filter(|p| !p.covered).count();
+        status["uncovered_partitions"] = uncovered.into();
+    } else {
+        status["state"] = "unknown".into();
+        status["live"] = false.into();
+    }
+    status
+}
+
+fn state_text(state: tako_flatbuf::NodeState) -> &'static str {
+    match state {
+        tako_flatbuf::NodeState::Starting => "starting",
+        tako_flatbuf::NodeState::Recovering => "recovering",
+        tako_flatbuf::NodeState::Serving => "serving",
+        tako_flatbuf::NodeState::Draining => "draining",
+    }
+}

@@ -1,0 +1,43 @@
+//! HTTP: routes, and what each gives. Documented for users in docs/http.md.
+
+mod body;
+mod cluster;
+mod key;
+mod problem;
+mod values;
+
+use std::sync::Arc;
+
+use axum::{
+    Router,
+    http::{Method, StatusCode, Uri},
+    response::{IntoResponse, Response},
+    routing::any,
+};
+
+use self::problem::Problem;
+use crate::Gateway;
+
+/// All routes of a node or proxy.
+pub(crate) fn routes(gateway: Arc<Gateway>) -> Router {
+    Router::new()
+        .route("/values/", any(values::on_values))
+        .route("/values/{*key}", any(values::on_values))
+        .route("/stat/", any(values::on_stat))
+        .route("/stat/{*key}", any(values::on_stat))
+        .route("/healthz", any(cluster::on_healthz))
+        .route("/readyz", any(cluster::on_readyz))
+        .route("/cluster", any(cluster::on_cluster))
+        .fallback(on_nothing)
+        .with_state(gateway)
+}
+
+async fn on_nothing(method: Method, uri: Uri) -> Response {
+    let path = uri.path();
+    Problem::new(StatusCode::NOT_FOUND, "nothing here")
+        .detail(format!(
+            "{method} {path} is unknown; there are /values/<key>, /stat/<key>, /cluster, /healthz \
+             and /readyz"
+        ))
+        .into_response()
+}

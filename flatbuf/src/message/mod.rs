@@ -1,0 +1,25 @@
+//! Messages between nodes as plain enums, and their codecs, one file per family.
+//!
+//! ```text
+//! Request, Response ──> encode_* ──> Frame (head + attachments) ──> decode_* ──> Request, Response
+//! ```
+//! Records travel as attachments: they are FlatBuffers already, and are neither copied into a head
+//! nor out of one. Calls: `frame`, the generated code, `record`. Called by: client and server.
+
+mod call;
+mod gossip;
+mod hello;
+mod list;
+mod read;
+mod step;
+mod tail;
+#[cfg(test)]
+mod tests;
+mod types;
+mod write;
+
+pub(crate) use call::{Answer, decode_request, decode_response, encode_request, encode_response};
+pub use types::{
+    CallHead, GossipState, NodeState, PartitionGossip, PutOutcome, Request, Response, StatAnswer,
+    StepAnnouncement, TailEntry,
+};

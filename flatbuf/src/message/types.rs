@@ -1,0 +1,314 @@
+//! The messages themselves. No codec, no I/O.
+
+use bytes::Bytes;
+use tako_types::{
+    ClusterId, Epoch, Incarnation, Lsn, NodeId, PartitionId, StepNumber, StoredKey, Version,
+};
+
+use crate::Record;
+
+/// What every request carries besides its body.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct CallHead {
+    /// Unique among the calls in flight on one connection; the answer repeats it.
+    pub id: u64,
+    /// Number of the caller's epoch; 0 where it has none yet.
+    pub epoch: u64,
+    /// Milliseconds the caller will wait; 0 stands for the server's own bound.
+    pub deadline_ms: u32,
+    /// W3C `traceparent`, where the call is traced.
+    pub trace_parent: Option<String>,
+}
+
+/// What one node asks of another.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Request {
+    /// First frame on a connection: who calls.
+    Hello {
+        /// The cluster the caller belongs to, where it knows.
+        cluster: Option<ClusterId>,
+        /// The caller.
+        node: NodeId,
+        /// [`crate::PROTOCOL`] of the caller.
+        protocol: u32,
+    },
+    /// Hold this record.
+    Put {
+        /// Partition of the key.
+        partition: PartitionId,
+        /// The record.
+        record: Record,
+        /// True for a write-back: promises do not stop it.
+        repair: bool,
+    },
+    /// The replica's whole vote; reads the snapshot where needed.
+    Get {
+        /// Partition of the key.
+        partition: PartitionId,
+        /// The key.
+        key: StoredKey,
+    },
+    /// Versions only.
+    Stat {
+        /// Partition of all the keys.
+        partition: PartitionId,
+        /// At most `TAIL_ENTRIES_MAX`.
+        keys: Vec<StoredKey>,
+        /// True: the whole vote; false: the memory index only.
+        merged: bool,
+    },
+    /// Journal entries of a partition above an LSN.
+    Tail {
+        /// Which partition.
+        partition: PartitionId,
+        /// Exclusive.
+        after: Lsn,
+        /// Of `after`; another one than the callee's means "from the start".
+        incarnation: Incarnation,
+        /// Who pulls.
+        puller: NodeId,
+        /// The puller's data folder.
+        puller_incarnation: Incarnation,
+    },
+    /// The newest uncovered records of these keys.
+    Fetch {
+        /// Partition of all the keys.
+        partition: PartitionId,
+        /// At most `TAIL_ENTRIES_MAX`.
+        keys: Vec<StoredKey>,
+    },
+    /// What the caller is and holds.
+    Gossip(GossipState),
+    /// A step was committed.
+    Step(StepAnnouncement),
+    /// Commit a step of this partition now.
+    ForceStep {
+        /// Which partition.
+        partition: PartitionId,
+    },
+    /// The configuration, if its number is above this one.
+    Configuration {
+        /// Number of the caller's epoch.
+        above: u64,
+    },
+    /// Is the node there, and in which state?
+    Health,
+}
+
+/// What the other node answers.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Response {
+    /// To [`Request::Hello`].
+    Hello {
+        /// The cluster the callee belongs to, where it knows.
+        cluster: Option<ClusterId>,
+        /// The callee.
+        node: NodeId,
+        /// The callee's data folder.
+        incarnation: Incarnation,
+    },
+    /// To [`Request::Put`].
+    Put(PutOutcome),
+    /// To [`Request::Get`].
+    Get {
+        /// The vote; `None` when the replica holds nothing.
+        record: Option<Record>,
+        /// The step the replica sees.
+        step: StepNumber,
+        /// The record is what the snapshot shows at that step: no uncovered entry took part.
+        covered: bool,
+        /// False while the replica recovers: the answer is no vote.
+        voting: bool,
+    },
+    /// To [`Request::Stat`], one answer per key, in order.
+    Stat {
+        /// The answers.
+        answers: Vec<StatAnswer>,
+        /// The step the replica sees.
+        step: StepNumber,
+        /// False while the replica recovers.
+        voting: bool,
+    },
+    /// To [`Request::Tail`].
+    Tail {
+        /// Of `upto` and of the entries.
+        incarnation: Incarnation,
+        /// All entries of the partition up to here are in the answers so far.
+        upto: Lsn,
+        /// The step the replica sees.
+        step: StepNumber,
+        /// True when nothing uncovered is held or in flight.
+        covered: bool,
+        /// The callee's state.
+        state: NodeState,
+        /// Ascending by LSN; at most `TAIL_ENTRIES_MAX`.
+        entries: Vec<TailEntry>,
+        /// True when there is more to ask for.
+        more: bool,
+    },
+    /// To [`Request::Fetch`]; keys without an uncovered record are left out.
+    Fetch {
+        /// In the order of the keys.
+        records: Vec<Record>,
+        /// True when the answer was cut by bytes.
+        more: bool,
+    },
+    /// To [`Request::Gossip`].
+    Gossip(GossipState),
+    /// To [`Request::Step`].
+    Step {
+        /// The step now seen.
+        step: StepNumber,
+    },
+    /// To [`Request::ForceStep`].
+    ForceStep {
+        /// The step that was committed.
+        step: StepNumber,
+    },
+    /// To [`Request::Configuration`].
+    Configuration {
+        /// The source document; `None` when there is none above.
+        document: Option<Bytes>,
+    },
+    /// To [`Request::Health`].
+    Health {
+        /// The callee's state.
+        state: NodeState,
+    },
+}
+
+/// What a replica did with a record.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum PutOutcome {
+    /// It is in the journal.
+    Accepted {
+        /// The replica's data folder.
+        incarnation: Incarnation,
+        /// False while the replica recovers.
+        voting: bool,
+        /// Data folders the replica knows of.
+        known: Vec<(NodeId, Incarnation)>,
+    },
+    /// The replica holds or promised a higher version.
+    Superseded {
+        /// That version.
+        version: Version,
+    },
+}
+
+/// A replica's answer for one key.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct StatAnswer {
+    /// `None`: no record. [`Version::ZERO`] cannot be told from `None` on the wire.
+    pub version: Option<Version>,
+    /// The record's checksum; 0 without a record.
+    pub crc: u32,
+}
+
+/// One journal entry, without its value.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct TailEntry {
+    /// Its number.
+    pub lsn: Lsn,
+    /// Its key.
+    pub key: StoredKey,
+    /// Its record's version.
+    pub version: Version,
+    /// Its record's checksum.
+    pub crc: u32,
+}
+
+impl TailEntry {
+    /// Bytes this entry takes in a head; sum them to stay below `FRAME_HEAD_BYTES_MAX`.
+    #[must_use]
+    pub fn wire_bytes(&self) -> usize {
+        self.key.as_bytes().len() + 4 + 8 + 16 + 4
+    }
+}
+
+/// What a node may do; unknown numbers on the wire read as `Starting`, which does least.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
+#[repr(u8)]
+pub enum NodeState {
+    /// Answers nothing but Hello, Health and Gossip.
+    #[default]
+    Starting = 0,
+    /// Takes writes, does not vote.
+    Recovering = 1,
+    /// Does everything.
+    Serving = 2,
+    /// Finishes what it has, takes nothing new.
+    Draining = 3,
+}
+
+impl NodeState {
+    /// Reads a state from its number.
+    #[must_use]
+    pub fn from_wire(number: u8) -> Self {
+        match number {
+            1 => Self::Recovering,
+            2 => Self::Serving,
+            3 => Self::Draining,
+            _ => Self::Starting,
+        }
+    }
+}
+
+/// What a node tells of itself each second.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct GossipState {
+    /// Who speaks.
+    pub node: NodeId,
+    /// Its data folder.
+    pub incarnation: Incarnation,
+    /// What it may do.
+    pub state: NodeState,
+    /// Its wall clock, microseconds since the Unix epoch.
+    pub clock_micros: u64,
+    /// Its configuration.
+    pub epoch: Epoch,
+    /// Requests in progress.
+    pub load: u32,
+    /// Data folders it knows of.
+    pub known: Vec<(NodeId, Incarnation)>,
+    /// One entry per partition it holds; at most `PARTITIONS_MAX`.
+    pub partitions: Vec<PartitionGossip>,
+}
+
+/// What a node tells of one partition.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct PartitionGossip {
+    /// Which one.
+    pub partition: PartitionId,
+    /// Newest version held.
+    pub newest: Version,
+    /// Last journal entry.
+    pub last_lsn: Lsn,
+    /// The step it sees.
+    pub step: StepNumber,
+    /// True when nothing uncovered is held.
+    pub covered: bool,
+    /// True when it writes the partition's snapshot.
+    pub snapshotter: bool,
+}
+
+/// A committed step, as the snapshotter tells the replicas.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct StepAnnouncement {
+    /// Of which partition.
+    pub partition: PartitionId,
+    /// The step.
+    pub step: StepNumber,
+    /// The snapshot's manifest that holds it.
+    pub manifest: u64,
+    /// The checkpoint (UUID) that keeps the manifest alive.
+    pub checkpoint: u128,
+    /// Highest version in the snapshot.
+    pub highest: Version,
+    /// What the snapshot holds of each node's journal.
+    pub coverage: Vec<(NodeId, Incarnation, Lsn)>,
+    /// The step before.
+    pub previous: StepNumber,
+    /// Key digests this replica may lack; `None`: forget all that is cached.
+    pub missed: Option<Vec<u64>>,
+}

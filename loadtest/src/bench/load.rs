@@ -1,0 +1,461 @@
+//! The load: threads of their own runtime, one task per connection, until the time is up.
+//!
+//! In: a plan and a target. Out: one merged tally. Each thread counts into its own tally, so
+//! threads share only the schedule, the request budget and the ledger.
+//! Invariant: the floor of a read is taken before its bytes are sent, and a write is acknowledged
+//! in the ledger only after its answer was read; otherwise the verifier would be wrong.
+
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
+    time::{Duration, Instant},
+};
+
+use anyhow::Context as _;
+use parking_lot::Mutex;
+use tokio::{
+    sync::{oneshot, watch},
+    task::JoinSet,
+};
+
+use super::{
+    args::Verify,
+    ledger::{Ticket, Violation},
+    plan::{Plan, Target},
+    schedule::{Schedule, Waiter},
+    tally::{Side, Tally, When},
+    value::{self, Numbers},
+    wire::{Answer, Connection, Requests, WireError},
+};
+
+/// How long requests under way may still take when the run is stopped by hand.
+const STOP_GRACE: Duration = Duration::from_secs(1);
+/// Tries per key of the preload.
+const PRELOAD_TRIES: u32 = 5;
+/// Wait before a connection is opened again, doubled from failure to failure.
+const RECONNECT_WAIT_MIN: Duration = Duration::from_millis(10);
+const RECONNECT_DOUBLINGS_MAX: u32 = 6;
+
+/// What all connections of one load share.
+#[derive(Debug)]
+pub(crate) struct Load {
+    pub(crate) plan: Arc<Plan>,
+    pub(crate) target: Arc<Target>,
+    pub(crate) stop: watch::Receiver<bool>,
+    work: Work,
+    /// One per thread.
+    pub(crate) tallies: Vec<Arc<Mutex<Tally>>>,
+}
+
+#[derive(Debug)]
+enum Work {
+    /// Every key is written once.
+    Preload { next: AtomicU64 },
+    Mixed {
+        start: Instant,
+        from: Instant,
+        end: Option<Instant>,
+        schedule: Option<Schedule>,
+        left: AtomicU64,
+    },
+}
+
+/// What a load came to.
+#[derive(Debug)]
+pub(crate) struct Driven {
+    pub(crate) tally: Tally,
+    /// Measured time.
+    pub(crate) seconds: f64,
+    pub(crate) stopped: bool,
+}
+
+impl Load {
+    /// Writes of every key; see [`Self::preloaded`].
+    pub(crate) fn preload(
+        plan: &Arc<Plan>,
+        target: &Arc<Target>,
+        stop: &watch::Receiver<bool>,
+    ) -> Arc<Self> {
+        Self::new(plan, target, stop, Work::Preload { next: AtomicU64::new(0) })
+    }
+
+    /// Reads and writes as the plan says; its time starts now.
+    pub(crate) fn mixed(
+        plan: &Arc<Plan>,
+        target: &Arc<Target>,
+        stop: &watch::Receiver<bool>,
+    ) -> Arc<Self> {
+        let start = Instant::now();
+        let from = start + plan.warmup;
+        let work = Work::Mixed {
+            start,
+            from,
+            end: plan.requests.is_none().then(|| from + plan.duration),
+            schedule: plan.rate.map(|rate| Schedule::new(start, rate)),
+            left: AtomicU64::new(plan.requests.unwrap_or(u64::MAX)),
+        };
+        Self::new(plan, target, stop, work)
+    }
+
+    fn new(
+        plan: &Arc<Plan>,
+        target: &Arc<Target>,
+        stop: &watch::Receiver<bool>,
+        work: Work,
+    ) -> Arc<Self> {
+        Arc::new(Self {
+            plan: plan.clone(),
+            target: target.clone(),
+            stop: stop.clone(),
+            work,
+            tallies: (0..plan.threads).map(|_| Arc::default()).collect(),
+        })
+    }
+
+    /// Keys of the target that have an acknowledged write.
+    pub(crate) fn preloaded(&self) -> u64 {
+        (0..self.plan.key_count).map(|key| u64::from(self.target.ledger.floor(key) > 0)).sum()
+    }
+
+    /// Runs to the end.
+    ///
+    /// Errors: a thread, a runtime or a timer could not be made; never what a server did.
+    pub(crate) async fn drive(self: &Arc<Self>) -> anyhow::Result<Driven> {
+        let mut threads = Vec::new();
+        for index in 0..self.plan.threads {
+            let (done, ended) = oneshot::channel();
+            let load = self.clone();
+            std::thread::Builder::new()
+                .name(format!("bench-{index}"))
+                .spawn(move || {
+                    // The receiver is gone only when the whole run was dropped.
+                    let _ = done.send(load.run_thread(index));
+                })
+                .context("start a client thread")?;
+            threads.push(ended);
+        }
+        for ended in threads {
+            ended.await.context("a client thread ended without a result")??;
+        }
+        let mut tally = Tally::default();
+        for part in &self.tallies {
+            tally.merge(&part.lock());
+        }
+        let stopped = *self.stop.borrow();
+        let seconds = self.seconds(&tally, stopped);
+        Ok(Driven { tally, seconds, stopped })
+    }
+
+    fn seconds(&self, tally: &Tally, stopped: bool) -> f64 {
+        let Work::Mixed { from, end, .. } = &self.work else { return 0.0 };
+        let until_last = tally.last_end.map_or(Duration::ZERO, |last| last.duration_since(*from));
+        match end {
+            Some(end) if !stopped => end.duration_since(*from).as_secs_f64(),
+            Some(end) => until_last.min(end.duration_since(*from)).as_secs_f64(),
+            None => until_last.as_secs_f64(),
+        }
+    }
+
+    fn run_thread(self: Arc<Self>, thread: usize) -> anyhow::Result<()> {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+        runtime.block_on(async {
+            let mut workers = JoinSet::new();
+            for index in (thread..self.plan.connections).step_by(self.plan.threads) {
+                let worker = Worker::new(self.clone(), self.tallies[thread].clone(), index)?;
+                workers.spawn(worker.run());
+            }
+            let mut stop = self.stop.clone();
+            let stopped = async {
+                // A dropped sender never asks for a stop.
+                if stop.wait_for(|stop| *stop).await.is_err() {
+                    std::future::pending::<()>().await;
+                }
+                tokio::time::sleep(STOP_GRACE).await;
+            };
+            tokio::pin!(stopped);
+            loop {
+                tokio::select! {
+                    () = &mut stopped => break Ok(()),
+                    ended = workers.join_next() => match ended {
+                        Some(ended) => ended.context("a connection's task failed")??,
+                        None => break Ok(()),
+                    }
+                }
+            }
+        })
+    }
+}
+
+/// One request under way.
+#[derive(Debug, Clone, Copy)]
+struct Request {
+    intended: Instant,
+    what: What,
+}
+
+#[derive(Debug, Clone, Copy)]
+enum What {
+    Read { key: u64, floor: u64 },
+    Write(Ticket),
+}
+
+/// One connection's task.
+#[derive(Debug)]
+struct Worker {
+    load: Arc<Load>,
+    tally: Arc<Mutex<Tally>>,
+    /// Which of the target's ends it talks to.
+    end: usize,
+    connection: Option<Connection>,
+    numbers: Numbers,
+    waiter: Option<Waiter>,
+    /// Requests of the current exchange, the first `settled` of which have ended.
+    batch: Vec<Request>,
+    settled: usize,
+    /// Exchanges that failed one after the other.
+    failures: u32,
+}
+
+impl Worker {
+    fn new(load: Arc<Load>, tally: Arc<Mutex<Tally>>, index: usize) -> anyhow::Result<Self> {
+        let waiter = match load.plan.rate {
+            Some(_) => Some(Waiter::new().context("make a timer")?),
+            None => None,
+        };
+        Ok(Self {
+            end: index % load.target.ends.len(),
+            numbers: Numbers::new(load.plan.seed.wrapping_mul(1_000_003) ^ index as u64),
+            load,
+            tally,
+            connection: None,
+            waiter,
+            batch: Vec::new(),
+            settled: 0,
+            failures: 0,
+        })
+    }
+
+    async fn run(mut self) -> anyhow::Result<()> {
+        let load = self.load.clone();
+        match &load.work {
+            Work::Preload { next } => self.preload(next).await,
+            Work::Mixed { .. } => {
+                while !*load.stop.borrow() && self.fill().await? {
+                    self.exchange().await;
+                }
+            }
+        }
+        Ok(())
+    }
+
+    async fn preload(&mut self, next: &AtomicU64) {
+        let load = self.load.clone();
+        loop {
+            let key = next.fetch_add(1, Ordering::Relaxed);
+            if key >= load.plan.key_count {
+                return;
+            }
+            for _ in 0..PRELOAD_TRIES {
+                if *load.stop.borrow() {
+                    return;
+                }
+                let what = What::Write(load.target.ledger.begin_write(key));
+                self.begin([Request { intended: Instant::now(), what }]);
+                self.exchange().await;
+                if load.target.ledger.floor(key) > 0 {
+                    break;
+                }
+                self.back_off().await;
+            }
+        }
+    }
+
+    /// Makes the next batch, waiting for its time; false when the load is over.
+    async fn fill(&mut self) -> anyhow::Result<bool> {
+        let load = self.load.clone();
+        let Work::Mixed { from, end, schedule, left, .. } = &load.work else { return Ok(false) };
+        let open = |due: Instant| {
+            end.is_none_or(|end| due < end)
+                && (due < *from
+                    || left
+                        .fetch_update(Ordering::Relaxed, Ordering::Relaxed, |left| {
+                            left.checked_sub(1)
+                        })
+                        .is_ok())
+        };
+        if let (Some(schedule), Some(waiter)) = (schedule, &mut self.waiter) {
+            let intended = schedule.take();
+            if !open(intended) {
+                return Ok(false);
+            }
+            waiter.until(intended).await.context("wait for the next request's time")?;
+            let what = self.choose();
+            self.begin([Request { intended, what }]);
+            return Ok(true);
+        }
+        let intended = Instant::now();
+        let count = (0..load.plan.pipeline).take_while(|_| open(intended)).count();
+        let requests: Vec<Request> =
+            (0..count).map(|_| Request { intended, what: self.choose() }).collect();
+        self.begin(requests);
+        Ok(count > 0)
+    }
+
+    fn choose(&mut self) -> What {
+        let (plan, ledger) = (&self.load.plan, &self.load.target.ledger);
+        let key = plan.picker.pick(&mut self.numbers);
+        if self.numbers.share() < plan.read_share {
+            What::Read { key, floor: ledger.floor(key) }
+        } else {
+            What::Write(ledger.begin_write(key))
+        }
+    }
+
+    fn begin(&mut self, requests: impl IntoIterator<Item = Request>) {
+        self.batch.clear();
+        self.batch.extend(requests);
+        self.settled = 0;
+        self.tally.lock().begun += self.batch.len() as u64;
+    }
+
+    /// Sends the batch and settles every request of it, one way or the other.
+    async fn exchange(&mut self) {
+        let timeout = self.load.plan.timeout;
+        let result = tokio::time::timeout(timeout, self.converse()).await;
+        let Err(error) = result.unwrap_or(Err(WireError::Timeout)) else {
+            self.failures = 0;
+            if self.connection.as_ref().is_some_and(Connection::is_closing) {
+                self.connection = None;
+            }
+            return;
+        };
+        self.connection = None;
+        self.failures += 1;
+        {
+            let mut tally = self.tally.lock();
+            for request in &self.batch[self.settled..] {
+                tally.ended += 1;
+                tally.error(error.to_string());
+                if let What::Write(ticket) = request.what {
+                    self.load.target.ledger.lose_write(ticket);
+                }
+            }
+        }
+        // A connection that broke is opened again at once, one that cannot be is left a while.
+        if self.failures > 1 {
+            self.back_off().await;
+        }
+    }
+
+    async fn back_off(&self) {
+        let doublings = self.failures.min(RECONNECT_DOUBLINGS_MAX);
+        let mut stop = self.load.stop.clone();
+        tokio::select! {
+            () = tokio::time::sleep(RECONNECT_WAIT_MIN * (1 << doublings)) => {}
+            Ok(_) = stop.wait_for(|stop| *stop) => {}
+        }
+    }
+
+    async fn converse(&mut self) -> Result<(), WireError> {
+        let Self { load, tally, connection, batch, settled, end, .. } = self;
+        let end = &load.target.ends[*end];
+        if connection.is_none() {
+            *connection = Some(Connection::open(end.addr).await?);
+        }
+        let Some(connection) = connection else { return Err(WireError::Closed) };
+        for request in batch.iter() {
+            append(connection.out(), &end.requests, load, request.what);
+        }
+        while let Some(request) = batch.get(*settled) {
+            let answer = connection.answer().await?;
+            *settled += 1;
+            settle(load, &mut tally.lock(), *request, &answer);
+        }
+        Ok(())
+    }
+}
+
+fn append(out: &mut Vec<u8>, requests: &Requests, load: &Load, what: What) {
+    match what {
+        What::Read { key, .. } => requests.get(out, key),
+        What::Write(ticket) => {
+            let (plan, header) = (&load.plan, load.target.ledger.header(ticket));
+            requests.put(out, ticket.key, plan.value_bytes);
+            value::append(out, header, plan.seed, plan.value_bytes);
+        }
+    }
+}
+
+/// Counts one answer: verified, then recorded.
+fn settle(load: &Load, tally: &mut Tally, request: Request, answer: &Answer<'_>) {
+    tally.ended += 1;
+    let now = Instant::now();
+    let (side, bytes) = match request.what {
+        What::Read { key, floor } => {
+            let body = match answer.status {
+                200 => Some(answer.body),
+                404 => None,
+                status => return tally.error(format!("HTTP {status}")),
+            };
+            let verdict = judge(load, key, floor, body);
+            tally.verified += u64::from(load.plan.verify != Verify::None);
+            if let Err(violation) = verdict {
+                return tally.violation(key, violation);
+            }
+            tally.absent += u64::from(body.is_none());
+            (Side::Read, body.map_or(0, <[u8]>::len))
+        }
+        What::Write(ticket) if (200..300).contains(&answer.status) => {
+            load.target.ledger.end_write(ticket);
+            (Side::Write, load.plan.value_bytes)
+        }
+        What::Write(ticket) => {
+            load.target.ledger.lose_write(ticket);
+            return tally.error(format!("HTTP {}", answer.status));
+        }
+    };
+    let when = load.when(request.intended, now);
+    if when != When::Warmup {
+        tally.last_end = Some(now);
+    }
+    tally.good(side, now.saturating_duration_since(request.intended), bytes, when);
+}
+
+fn judge(load: &Load, key: u64, floor: u64, body: Option<&[u8]>) -> Result<(), Violation> {
+    let full = load.plan.verify == Verify::Full && !load.target.fixed;
+    if load.plan.verify == Verify::None {
+        return Ok(());
+    }
+    let header = match body {
+        None => None,
+        Some(body) => Some(value::read(body).ok_or(Violation::Corrupt { bytes: body.len() })?),
+    };
+    match header {
+        _ if full => load.target.ledger.judge(key, floor, header),
+        Some(header) if header.key != key && !load.target.fixed => {
+            Err(Violation::WrongKey { shown: header.key })
+        }
+        _ => Ok(()),
+    }
+}
+
+impl Load {
+    fn when(&self, intended: Instant, now: Instant) -> When {
+        match &self.work {
+            Work::Preload { .. } => When::Warmup,
+            Work::Mixed { from, .. } if intended < *from => When::Warmup,
+            Work::Mixed { end, .. } if end.is_some_and(|end| end < now) => When::Late,
+            Work::Mixed { .. } => When::InTime,
+        }
+    }
+
+    /// Time since the load began; none for a preload.
+    pub(crate) fn elapsed(&self) -> Option<Duration> {
+        match &self.work {
+            Work::Preload { .. } => None,
+            Work::Mixed { start, .. } => Some(start.elapsed()),
+        }
+    }
+}

@@ -1,0 +1,178 @@
+//! One bench from options to exit code: preload, rounds, report.
+//!
+//! With a peer the rounds go target, peer, target, peer, so that a change of the machine's mood
+//! hits both. Ctrl-C ends the load and reports what there is.
+
+use std::{
+    hash::{BuildHasher as _, Hasher as _, RandomState},
+    io::{IsTerminal as _, Write as _},
+    process::ExitCode,
+    sync::Arc,
+    time::Duration,
+};
+
+use anyhow::{Context as _, bail};
+use tokio::sync::watch;
+
+use super::{
+    args::{BenchArgs, Output, Verify},
+    load::{Driven, Load},
+    peer::{self, Peer},
+    plan::{Plan, Target},
+    report::{Report, Sample},
+    tally::Interval,
+};
+
+/// Runs the bench, prints its report on standard output.
+///
+/// Gives failure when a read failed its verification or no request succeeded. Progress goes to
+/// standard error when that is a terminal.
+///
+/// # Errors
+/// Options that contradict each other, a name that does not resolve, a preload that was not
+/// acknowledged in full, a peer that did not start.
+pub async fn run(args: BenchArgs) -> anyhow::Result<ExitCode> {
+    if let Some(port) = args.serve_bare_axum {
+        peer::serve(port, args.peer_workers, args.value_size).await?;
+        return Ok(ExitCode::SUCCESS);
+    }
+    let (stop, stopped) = watch::channel(false);
+    let interrupted = async move {
+        if tokio::signal::ctrl_c().await.is_ok() {
+            stop.send_replace(true);
+        }
+        std::future::pending::<()>().await;
+    };
+    let report = tokio::select! {
+        report = measure(&args, stopped) => report?,
+        () = interrupted => bail!("interrupted"),
+    };
+    let mut stdout = std::io::stdout().lock();
+    match args.output {
+        Output::Text => write!(stdout, "{report}")?,
+        Output::Json => {
+            serde_json::to_writer_pretty(&mut stdout, &report)?;
+            writeln!(stdout)?;
+        }
+    }
+    Ok(if report.passed { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+}
+
+/// Runs the bench and gives its report; ends early once `stop` holds true.
+///
+/// # Errors
+/// As [`run`].
+pub async fn measure(args: &BenchArgs, stop: watch::Receiver<bool>) -> anyhow::Result<Report> {
+    let plan = Arc::new(Plan::new(args)?);
+    let target = Target::resolve(&args.urls, &args.prefix, new_run(), args.keys).await?;
+    // Kept to the end: dropping it ends the child.
+    let mut _child = None;
+    let other = match args.peer.as_deref() {
+        None => None,
+        Some("axum") => {
+            let peer = Peer::start(args).await?;
+            let label = format!("bare axum at {}", peer.addr);
+            let target = Target::fixed(&label, peer.addr, &args.prefix, args.keys);
+            _child = Some(peer);
+            Some(target)
+        }
+        Some(url) => {
+            let urls = [url.to_owned()];
+            Some(Target::resolve(&urls, &args.prefix, new_run(), args.keys).await?)
+        }
+    };
+    let sides: Vec<&Arc<Target>> = [Some(&target), other.as_ref()].into_iter().flatten().collect();
+
+    let mut preloaded = Vec::new();
+    for side in &sides {
+        preloaded.push(match args.no_preload || side.fixed {
+            true => None,
+            false => Some(preload(&plan, side, &stop).await?),
+        });
+    }
+    let rounds = if other.is_some() { args.rounds } else { 1 };
+    let mut driven: Vec<Vec<Driven>> = sides.iter().map(|_| Vec::new()).collect();
+    for _ in 0..rounds {
+        for (side, driven) in sides.iter().zip(&mut driven) {
+            if !*stop.borrow() {
+                driven.push(watched(&Load::mixed(&plan, side, &stop)).await?);
+            }
+        }
+    }
+    let samples = sides
+        .iter()
+        .zip(preloaded)
+        .zip(driven)
+        .map(|((side, preloaded), rounds)| Sample { label: side.label.clone(), preloaded, rounds });
+    Ok(Report::new(args, samples.collect()))
+}
+
+/// Tells this process's values from those of any other; never 0, which is the bare peer's.
+fn new_run() -> u32 {
+    let random = RandomState::new().build_hasher().finish();
+    u32::try_from(random >> 32).unwrap_or(0) | 1
+}
+
+async fn preload(
+    plan: &Arc<Plan>,
+    target: &Arc<Target>,
+    stop: &watch::Receiver<bool>,
+) -> anyhow::Result<u64> {
+    let load = Load::preload(plan, target, stop);
+    let driven = watched(&load).await?;
+    let written = load.preloaded();
+    if written < plan.key_count && !driven.stopped {
+        bail!(
+            "preload of {}: {written} of {} keys acknowledged, errors: {:?}",
+            target.label,
+            plan.key_count,
+            driven.tally.errors
+        );
+    }
+    Ok(written)
+}
+
+/// Drives a load with a progress line each second, where somebody may be looking.
+async fn watched(load: &Arc<Load>) -> anyhow::Result<Driven> {
+    if !std::io::stderr().is_terminal() {
+        return load.drive().await;
+    }
+    let progress = async {
+        let mut second = tokio::time::interval(Duration::from_secs(1));
+        second.tick().await;
+        loop {
+            second.tick().await;
+            show_progress(load);
+        }
+    };
+    tokio::select! {
+        driven = load.drive() => driven.context("drive the load"),
+        () = progress => bail!("progress does not end"),
+    }
+}
+
+fn show_progress(load: &Load) {
+    let mut interval = Interval::default();
+    for tally in &load.tallies {
+        let mut tally = tally.lock();
+        interval.merge(&tally.interval);
+        tally.interval.clear();
+    }
+    #[expect(clippy::cast_precision_loss, reason = "for show")]
+    let millis = |quantile| interval.latency.value_at_quantile(quantile) as f64 / 1e6;
+    let phase = match load.elapsed() {
+        None => "preload".to_owned(),
+        Some(elapsed) => format!("{:4.0} s", elapsed.as_secs_f64()),
+    };
+    let verify = if load.plan.verify == Verify::None { " (unverified)" } else { "" };
+    // Standard error may be gone; the measurement goes on.
+    let _ = writeln!(
+        std::io::stderr(),
+        "{} {phase}: {}/s, p50 {:.3} ms, p99 {:.3} ms, {} errors{verify}",
+        load.target.label,
+        interval.latency.len(),
+        millis(0.5),
+        millis(0.99),
+        interval.errors,
+    );
+}

@@ -1,0 +1,136 @@
+//! The table of journal files: which are there, how much of each is still needed.
+//!
+//! Invariant: a file's needed count is the number of its entries that were given to the sink and
+//! not released. The current (last) file is never up for removal. Quarantined files stay readable
+//! here while the process lives, but count for nothing else.
+//! Not here: I/O, apart from the handles it keeps.
+
+use std::{
+    collections::BTreeMap,
+    io,
+    path::{Path, PathBuf},
+    sync::Arc,
+};
+
+use parking_lot::Mutex;
+
+use crate::{DiskFile, Location, format::ENTRY_HEADER_BYTES};
+
+/// The name of a numbered file.
+pub(crate) fn path_of(dir: &Path, file: u64) -> PathBuf {
+    dir.join(format!("{file:020}.log"))
+}
+
+/// The number in a name; `None` for a name that is not a journal file's.
+pub(crate) fn number_of(name: &str) -> Option<u64> {
+    let digits = name.strip_suffix(".log")?;
+    (digits.len() == 20 && digits.bytes().all(|b| b.is_ascii_digit()))
+        .then(|| digits.parse().ok())
+        .flatten()
+}
+
+#[derive(Debug)]
+struct FileState {
+    handle: Arc<dyn DiskFile>,
+    bytes: u64,
+    needed_count: u64,
+    needed_bytes: u64,
+    quarantined: bool,
+}
+
+/// All files that can be read.
+#[derive(Debug, Default)]
+pub(crate) struct Files {
+    table: Mutex<BTreeMap<u64, FileState>>,
+}
+
+impl Files {
+    pub(crate) fn insert(&self, file: u64, handle: Arc<dyn DiskFile>, bytes: u64) {
+        let state =
+            FileState { handle, bytes, needed_count: 0, needed_bytes: 0, quarantined: false };
+        self.table.lock().insert(file, state);
+    }
+
+    /// Counts entries as needed; before the sink learns of them.
+    pub(crate) fn need(&self, file: u64, count: u64, bytes: u64) {
+        if let Some(state) = self.table.lock().get_mut(&file) {
+            state.needed_count += count;
+            state.needed_bytes += bytes;
+        }
+    }
+
+    /// Uncounts one entry; true when the oldest file is now needed by nobody.
+    pub(crate) fn release(&self, location: Location) -> bool {
+        let mut table = self.table.lock();
+        let Some(state) = table.get_mut(&location.file) else { return false };
+        state.needed_count = state.needed_count.saturating_sub(1);
+        let bytes = ENTRY_HEADER_BYTES + u64::from(location.bytes);
+        state.needed_bytes = state.needed_bytes.saturating_sub(bytes);
+        if state.needed_count > 0 {
+            return false;
+        }
+        if state.quarantined {
+            table.remove(&location.file);
+            return false;
+        }
+        let last = table.keys().next_back().copied();
+        let oldest = table.iter().find(|(_, state)| !state.quarantined).map(|(file, _)| *file);
+        oldest == Some(location.file) && last != oldest
+    }
+
+    /// The oldest file anybody needs; the last file where nobody needs any.
+    pub(crate) fn oldest_needed(&self) -> u64 {
+        let table = self.table.lock();
+        let last = table.keys().next_back().copied().unwrap_or(0);
+        let needed = |state: &FileState| !state.quarantined && state.needed_count > 0;
+        table.iter().find(|(_, state)| needed(state)).map_or(last, |(file, _)| *file)
+    }
+
+    /// Takes the files below `oldest` out of the table, with their sizes.
+    pub(crate) fn take_below(&self, oldest: u64) -> Vec<(u64, u64)> {
+        let mut table = self.table.lock();
+        let gone: Vec<(u64, u64)> = table
+            .range(..oldest)
+            .filter(|(_, state)| !state.quarantined)
+            .map(|(file, state)| (*file, state.bytes))
+            .collect();
+        for (file, _) in &gone {
+            table.remove(file);
+        }
+        gone
+    }
+
+    /// Marks all files as moved away: readable as long as they are needed, otherwise forgotten.
+    pub(crate) fn quarantine_all(&self) {
+        let mut table = self.table.lock();
+        table.retain(|_, state| state.needed_count > 0);
+        for state in table.values_mut() {
+            state.quarantined = true;
+        }
+    }
+
+    pub(crate) fn handle(&self, file: u64) -> Option<Arc<dyn DiskFile>> {
+        self.table.lock().get(&file).map(|state| state.handle.clone())
+    }
+
+    /// Syncs every file in place.
+    pub(crate) fn sync_all(&self) -> io::Result<()> {
+        let handles: Vec<_> = self
+            .table
+            .lock()
+            .values()
+            .filter(|state| !state.quarantined)
+            .map(|state| state.handle.clone())
+            .collect();
+        handles.iter().try_for_each(|handle| handle.sync_data())
+    }
+
+    /// The oldest file, when less than a tenth of it is needed and it is not the last.
+    pub(crate) fn sparse(&self) -> Option<u64> {
+        let table = self.table.lock();
+        let last = *table.keys().next_back()?;
+        let (file, state) = table.iter().find(|(_, state)| !state.quarantined)?;
+        let sparse = state.needed_count > 0 && state.needed_bytes < state.bytes / 10;
+        (*file != last && sparse).then_some(*file)
+    }
+}

@@ -1,0 +1,395 @@
+//! The journal as others use it: a bounded queue before a committer thread around [`Writer`].
+//!
+//! While one group is written and synced, appenders queue; the committer takes them all as the
+//! next group. No timer. Invariant: every queued entry is answered, also on failure and close.
+
+use std::{
+    path::PathBuf,
+    sync::{
+        Arc, OnceLock,
+        atomic::{AtomicU64, AtomicUsize, Ordering},
+    },
+    thread::{self, JoinHandle},
+};
+
+use bytes::{Bytes, BytesMut};
+use parking_lot::{Condvar, Mutex};
+use tako_types::{ClusterId, Incarnation, Lsn};
+use tokio::sync::oneshot;
+
+use crate::{
+    Disk, Durability, Entry, JournalError, Location, Pending, Recovered, Sink, Writer,
+    files::Files,
+    format::{ENTRY_BYTES_MAX, ENTRY_HEADER_BYTES, open_entry},
+    keeper::Keeper,
+    recover::{RESTART, recover},
+    writer::Shared,
+};
+
+const FILE_BYTES_MIN: u64 = 4096;
+
+/// How to run a journal.
+#[derive(Debug, Clone)]
+pub struct JournalOptions {
+    /// The journal's own folder; made where it is missing.
+    pub dir: PathBuf,
+    /// Size of one file, a multiple of 4,096 (16 MiB is good).
+    pub file_bytes: u64,
+    /// Most bytes of all files together, the one in preparation included; at least two files.
+    pub disk_bytes_max: u64,
+    /// When an append counts as done.
+    pub durability: Durability,
+    /// Whose data it is.
+    pub cluster: ClusterId,
+    /// Which data folder of the node.
+    pub incarnation: Incarnation,
+    /// Most payload bytes that may wait to be committed; a single longer entry is let through.
+    pub queue_bytes_max: usize,
+}
+
+impl JournalOptions {
+    fn check(&self) -> Result<(), JournalError> {
+        let refuse = |reason: String| Err(JournalError::Options { reason });
+        if self.file_bytes < FILE_BYTES_MIN || !self.file_bytes.is_multiple_of(FILE_BYTES_MIN) {
+            return refuse(format!(
+                "file_bytes is {}, it must be a multiple of {FILE_BYTES_MIN}",
+                self.file_bytes
+            ));
+        }
+        if self.disk_bytes_max / 2 < self.file_bytes {
+            return refuse(format!(
+                "disk_bytes_max is {}, it must hold two files of {}",
+                self.disk_bytes_max, self.file_bytes
+            ));
+        }
+        Ok(())
+    }
+}
+
+#[derive(Debug, Default)]
+struct Queue {
+    pending: Vec<Pending>,
+    adopt: Option<(Incarnation, oneshot::Sender<Result<(), JournalError>>)>,
+    /// The oldest file is not needed any more.
+    trim: bool,
+    closing: bool,
+    /// The committer has ended; nothing may be queued.
+    ended: bool,
+}
+
+#[derive(Debug, Default)]
+struct Inbox {
+    queue: Mutex<Queue>,
+    filled: Condvar,
+}
+
+/// A node's write-ahead log.
+#[derive(Debug)]
+pub struct Journal {
+    shared: Arc<Shared>,
+    inbox: Arc<Inbox>,
+    threads: Mutex<Vec<JoinHandle<()>>>,
+}
+
+impl Journal {
+    /// Replays what is there into the sink, then starts the committer.
+    ///
+    /// On damage every readable entry is replayed, the files move to `quarantine-<n>/` in the
+    /// folder, and an empty journal goes on above every LSN seen; locations given in the replay
+    /// stay readable until the process ends. The damage is reported at every opening until
+    /// [`Self::adopt`]. Blocking.
+    ///
+    /// # Errors
+    /// `Options`, `Full`, or `Io` with what the system says; then no file was removed.
+    pub fn open(
+        options: JournalOptions,
+        disk: Arc<dyn Disk>,
+        sink: Arc<dyn Sink>,
+    ) -> Result<(Arc<Self>, Recovered), JournalError> {
+        let (writer, recovered) = Writer::open(options, disk, sink)?;
+        let shared = writer.shared();
+        let inbox = Arc::new(Inbox::default());
+        let keeping = shared.clone();
+        let spawn_error = |e| JournalError::io("start a thread for", &shared.options.dir, e);
+        shared.keeper.set_threaded();
+        shared.keeper.want_spare();
+        let keeper = thread::Builder::new()
+            .name("journal-keeper".into())
+            .spawn(move || keeping.keeper.run())
+            .map_err(spawn_error)?;
+        let committing = inbox.clone();
+        let committer = thread::Builder::new()
+            .name("journal-commit".into())
+            .spawn(move || run(writer, &committing))
+            .map_err(|e| {
+                shared.keeper.close();
+                spawn_error(e)
+            })?;
+        let threads = Mutex::new(vec![committer, keeper]);
+        Ok((Arc::new(Self { shared, inbox, threads }), recovered))
+    }
+
+    /// Appends an entry and waits until it is durable (by `durability`) and the sink has it.
+    ///
+    /// # Guarantee
+    /// Cancel-safe: a dropped future's entry is written or not, but never half.
+    ///
+    /// # Errors
+    /// `Busy` and `Full` (retry later), `TooLarge`, `Closed`; `Failed` is final, and the entry may
+    /// or may not be there after a restart.
+    pub async fn append(&self, entry: Entry) -> Result<Lsn, JournalError> {
+        let (reply, answer) = oneshot::channel();
+        self.push(Pending { entry, reply: Some(reply) })?;
+        answer.await.unwrap_or_else(|_| Err(self.stopped()))
+    }
+
+    /// Queues an entry without waiting; whether it got in, only the sink and `is_failed` tell.
+    ///
+    /// # Errors
+    /// As [`Self::append`]; a journal that is full later drops the entry with a warning.
+    pub fn append_nowait(&self, entry: Entry) -> Result<(), JournalError> {
+        self.push(Pending { entry, reply: None })
+    }
+
+    fn push(&self, pending: Pending) -> Result<(), JournalError> {
+        let bytes = pending.entry.payload.len();
+        if ENTRY_BYTES_MAX < bytes {
+            return Err(JournalError::TooLarge { bytes, limit_bytes: ENTRY_BYTES_MAX });
+        }
+        if let Some(reason) = self.is_failed() {
+            return Err(JournalError::Failed { reason });
+        }
+        let limit_bytes = self.shared.options.queue_bytes_max;
+        let mut queue = self.inbox.queue.lock();
+        if queue.closing || queue.ended {
+            return Err(self.stopped());
+        }
+        let queued_bytes = self.queued_bytes();
+        if 0 < queued_bytes && limit_bytes < queued_bytes.saturating_add(bytes) {
+            return Err(JournalError::Busy { queued_bytes, limit_bytes });
+        }
+        self.shared.queued_bytes.fetch_add(bytes, Ordering::AcqRel);
+        queue.pending.push(pending);
+        // The committer takes everything at once, so only the first has to wake it.
+        let first = queue.pending.len() == 1;
+        drop(queue);
+        if first {
+            self.inbox.filled.notify_one();
+        }
+        Ok(())
+    }
+
+    fn stopped(&self) -> JournalError {
+        self.is_failed().map_or(JournalError::Closed, |reason| JournalError::Failed { reason })
+    }
+
+    /// Goes on in a new file under a new incarnation, and settles reported damage.
+    ///
+    /// Call it after the new incarnation is stored in the identity: the files must name the
+    /// identity's incarnation at the next opening, else that is damage again.
+    ///
+    /// # Errors
+    /// As [`Self::append`]; `Options` for an incarnation that is not above the present one.
+    pub async fn adopt(&self, incarnation: Incarnation) -> Result<(), JournalError> {
+        let (reply, answer) = oneshot::channel();
+        {
+            let mut queue = self.inbox.queue.lock();
+            if queue.closing || queue.ended {
+                return Err(self.stopped());
+            }
+            if queue.adopt.is_some() {
+                return Err(JournalError::Options { reason: "adopting already".into() });
+            }
+            queue.adopt = Some((incarnation, reply));
+        }
+        self.inbox.filled.notify_one();
+        answer.await.unwrap_or_else(|_| Err(self.stopped()))
+    }
+
+    /// Reads a payload back; blocking.
+    ///
+    /// # Errors
+    /// `Gone` where the file was trimmed, `Checksum` where the bytes are damaged, `Io`.
+    pub fn read(&self, location: Location) -> Result<Bytes, JournalError> {
+        let Location { file, offset, bytes } = location;
+        let damaged = JournalError::Checksum { file, offset };
+        let handle = self.shared.files.handle(file).ok_or(JournalError::Gone { file })?;
+        let start = offset.checked_sub(ENTRY_HEADER_BYTES).ok_or(damaged.clone())?;
+        if ENTRY_BYTES_MAX < bytes as usize {
+            return Err(damaged);
+        }
+        let mut buffer = BytesMut::zeroed(ENTRY_HEADER_BYTES as usize + bytes as usize);
+        match handle.read_at(&mut buffer, start) {
+            Ok(()) => open_entry(buffer.freeze(), bytes).ok_or(damaged),
+            Err(error) if error.kind() == std::io::ErrorKind::UnexpectedEof => Err(damaged),
+            Err(error) => Err(JournalError::io("read", format!("journal file {file}"), error)),
+        }
+    }
+
+    /// This entry is not needed any more (covered or superseded); once for each entry.
+    ///
+    /// When no entry of the oldest file is needed, the file goes.
+    pub fn release(&self, location: Location) {
+        if self.shared.files.release(location) {
+            self.inbox.queue.lock().trim = true;
+            self.inbox.filled.notify_one();
+        }
+    }
+
+    /// The last durable LSN.
+    #[must_use]
+    pub fn last_lsn(&self) -> Lsn {
+        Lsn(self.shared.last_lsn.load(Ordering::Acquire))
+    }
+
+    /// Bytes of all files in place, the one in preparation included; without quarantine.
+    #[must_use]
+    pub fn disk_bytes(&self) -> u64 {
+        self.shared.keeper.used_bytes()
+    }
+
+    /// Payload bytes that wait or are being written.
+    #[must_use]
+    pub fn queued_bytes(&self) -> usize {
+        self.shared.queued_bytes.load(Ordering::Acquire)
+    }
+
+    /// Why the journal has failed, if it has.
+    #[must_use]
+    pub fn is_failed(&self) -> Option<String> {
+        self.shared.failed.get().cloned()
+    }
+
+    /// The oldest file, when under a tenth of it is needed and disk use is above half the budget:
+    /// the caller appends these entries again and releases the old ones.
+    #[must_use]
+    pub fn sparse_file(&self) -> Option<u64> {
+        let above_half = self.shared.options.disk_bytes_max / 2 < self.disk_bytes();
+        above_half.then(|| self.shared.files.sparse()).flatten()
+    }
+
+    /// Commits what is queued, syncs, and ends the threads; blocking. Again is fine.
+    pub fn close(&self) {
+        self.inbox.queue.lock().closing = true;
+        self.inbox.filled.notify_one();
+        for handle in self.threads.lock().drain(..) {
+            // The sink may own the journal and drop it on the committer's own thread.
+            if handle.thread().id() != thread::current().id() && handle.join().is_err() {
+                tracing::error!("a journal thread panicked");
+            }
+            self.shared.keeper.close();
+        }
+        self.shared.keeper.clear();
+    }
+}
+
+impl Drop for Journal {
+    fn drop(&mut self) {
+        self.close();
+    }
+}
+
+impl Writer {
+    /// Replays what is there and makes ready to commit, without threads.
+    ///
+    /// # Errors
+    /// As [`Journal::open`].
+    pub fn open(
+        options: JournalOptions,
+        disk: Arc<dyn Disk>,
+        sink: Arc<dyn Sink>,
+    ) -> Result<(Self, Recovered), JournalError> {
+        options.check()?;
+        let sizes = (options.file_bytes, options.disk_bytes_max);
+        let sync = options.durability == Durability::Fsync;
+        let shared = Arc::new(Shared {
+            keeper: Keeper::new(&options.dir, disk.clone(), sizes, sync),
+            options,
+            disk,
+            files: Files::default(),
+            queued_bytes: AtomicUsize::new(0),
+            last_lsn: AtomicU64::new(0),
+            failed: OnceLock::new(),
+        });
+        let (current, announced, recovered) = recover(&shared, sink.as_ref())?;
+        Ok((Self::new(shared, sink, current, announced), recovered))
+    }
+}
+
+/// Marks the journal as ended when the committer stops, panicking or not.
+struct End<'a>(&'a Inbox, Arc<Shared>);
+
+impl Drop for End<'_> {
+    fn drop(&mut self) {
+        if thread::panicking() {
+            self.1.failed.get_or_init(|| "the committer panicked".into());
+        }
+        let mut queue = self.0.queue.lock();
+        queue.ended = true;
+        // Dropping the replies tells those who wait.
+        queue.pending.clear();
+        queue.adopt = None;
+    }
+}
+
+/// The committer's body.
+fn run(mut writer: Writer, inbox: &Inbox) {
+    let _end = End(inbox, writer.shared());
+    let mut pending: Vec<Pending> = Vec::new();
+    loop {
+        let mut queue = inbox.queue.lock();
+        while pending.is_empty()
+            && queue.pending.is_empty()
+            && queue.adopt.is_none()
+            && !queue.trim
+            && !queue.closing
+        {
+            inbox.filled.wait(&mut queue);
+        }
+        if pending.is_empty() {
+            std::mem::swap(&mut pending, &mut queue.pending);
+        } else {
+            pending.append(&mut queue.pending);
+        }
+        let adopt = queue.adopt.take();
+        let trim = std::mem::take(&mut queue.trim);
+        let closing = queue.closing;
+        drop(queue);
+
+        if let Some((incarnation, reply)) = adopt {
+            drop(reply.send(writer.adopt_and_settle(incarnation)));
+        }
+        if pending.is_empty() {
+            if trim && let Err(error) = writer.trim() {
+                tracing::warn!(%error, "could not trim the journal");
+            }
+            if closing {
+                break;
+            }
+        } else if let Err(error) = writer.commit(&mut pending) {
+            tracing::debug!(%error, "journal entries refused");
+        }
+    }
+    if let Err(error) = writer.sync_all() {
+        tracing::error!(%error, "the journal could not be synced on close");
+    }
+}
+
+impl Writer {
+    /// [`Writer::adopt`], then forgets reported damage.
+    fn adopt_and_settle(&mut self, incarnation: Incarnation) -> Result<(), JournalError> {
+        self.adopt(incarnation)?;
+        let shared = self.shared();
+        let path = shared.options.dir.join(RESTART);
+        let removed = shared.disk.remove(&path).and_then(|()| shared.keeper.sync_dir());
+        match removed {
+            Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
+                Err(JournalError::io("remove", path, error))
+            }
+            _ => Ok(()),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;

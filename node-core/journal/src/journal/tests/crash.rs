@@ -1,0 +1,232 @@
+//! Crashes: at every prefix of what was done, with everything, nothing or parts of the unsynced.
+
+use std::{path::Path, sync::Arc};
+
+use proptest::prelude::*;
+use tako_types::{Incarnation, Lsn};
+
+use super::{commit_all, core, options, pend};
+use crate::{
+    Durable, JournalOptions,
+    fault::{Call, Fault, FaultDisk, MemDisk, surviving},
+};
+
+/// A small generator; the seed comes in.
+struct Chance(u64);
+
+impl Chance {
+    fn next(&mut self, below: usize) -> usize {
+        self.0 =
+            self.0.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+        (self.0 >> 33) as usize % below.max(1)
+    }
+
+    /// What survives of an unsynced change: nothing, all, or a part.
+    fn keep(&mut self, length: usize) -> Option<usize> {
+        match self.next(3) {
+            0 => None,
+            1 => Some(length),
+            _ => Some(self.next(length + 1)),
+        }
+    }
+}
+
+fn small() -> JournalOptions {
+    JournalOptions { disk_bytes_max: 1 << 18, ..options(Path::new("/j")) }
+}
+
+/// Opens a crashed disk: no damage, acknowledged entries that were not released are there, and
+/// whoever appends gets numbers above all that were ever visible.
+fn check(disk: &MemDisk, visible: &[Durable], released: &[Durable], what: &str) -> Vec<Durable> {
+    let (mut writer, recovered, index) = core(small(), disk);
+    assert_eq!(recovered.damage, None, "{what}");
+    let replayed = index.all();
+    for durable in visible {
+        let found = replayed.iter().find(|r| r.lsn == durable.lsn);
+        match found {
+            Some(found) => assert_eq!(found, durable, "{what}"),
+            None => assert!(released.contains(durable), "{what}: lost {:?}", durable.lsn),
+        }
+    }
+    let last = visible.last().map_or(Lsn(0), |durable| durable.lsn);
+    assert!(last <= recovered.last_lsn, "{what}: {last} was visible, {recovered:?}");
+    writer.commit(&mut pend(&[vec![9; 10]])).expect("room");
+    let appended = index.all().pop().expect("just appended");
+    assert_eq!(appended.lsn, recovered.last_lsn.next(), "{what}");
+    drop(writer);
+    let (_, again, _) = core(small(), disk);
+    assert_eq!((again.damage, again.last_lsn), (None, appended.lsn), "{what}");
+    replayed
+}
+
+#[test]
+fn no_lsn_is_reused_and_nothing_visible_is_lost_at_any_prefix_of_a_run() {
+    let base = MemDisk::default();
+    let disk = FaultDisk::new(Arc::new(base.deep_copy()));
+    disk.record();
+    let (mut writer, _, index) = core(small(), &disk);
+    // (changes done, entries visible, entries released) after each step.
+    let mut steps = vec![(disk.op_count(), 0, 0)];
+    let mut released = Vec::new();
+    for number in 0..14u8 {
+        commit_all(&mut writer, &[vec![number; 700], vec![number; 300]]);
+        steps.push((disk.op_count(), index.all().len(), released.len()));
+        if number % 4 == 3 {
+            for durable in index.all().into_iter().skip(released.len()).take(6) {
+                writer.release(durable.location);
+                released.push(durable);
+            }
+            // A release counts before the change that it causes.
+            steps.push((disk.op_count(), index.all().len(), released.len()));
+            writer.trim().expect("room");
+            steps.push((disk.op_count(), index.all().len(), released.len()));
+        }
+    }
+    let (ops, all) = (disk.ops(), index.all());
+    for cut in 0..=ops.len() {
+        let visible = steps.iter().filter(|s| s.0 <= cut).map(|s| s.1).max().unwrap_or(0);
+        // What may be missing: everything released by the end of the step that was under way.
+        let gone = steps.iter().find(|s| cut <= s.0).map_or(released.len(), |s| s.2);
+        let gone = gone.max(steps.iter().filter(|s| s.0 <= cut).map(|s| s.2).max().unwrap_or(0));
+        let (visible, gone) = (&all[..visible], &released[..gone]);
+        check(&surviving(&base, &ops[..cut], Some), visible, gone, &format!("all, {cut}"));
+        check(&surviving(&base, &ops[..cut], |_| None), visible, gone, &format!("none, {cut}"));
+        for seed in 0..4 {
+            let mut chance = Chance(seed * 7919 + cut as u64);
+            let disk = surviving(&base, &ops[..cut], |length| chance.keep(length));
+            check(&disk, visible, gone, &format!("seed {seed}, {cut}"));
+        }
+    }
+}
+
+/// The process ends between write and sync, starts again and shows the entry; then power fails.
+#[test]
+fn what_a_restart_shows_survives_a_power_loss_after_it() {
+    let base = MemDisk::default();
+    let disk = FaultDisk::new(Arc::new(base.deep_copy()));
+    disk.record();
+    let (mut writer, _, _) = core(small(), &disk);
+    disk.fail_nth(Call::SyncData, 1, Fault::Error(std::io::ErrorKind::Other));
+    writer.commit(&mut pend(&[vec![1; 100]])).expect_err("not synced");
+    drop(writer);
+    let (_, recovered, shown) = core(small(), &disk);
+    assert_eq!(recovered.entry_count, 1);
+    let (_, recovered, replayed) = core(small(), &surviving(&base, &disk.ops(), |_| None));
+    assert_eq!((recovered.damage, replayed.all()), (None, shown.all()));
+}
+
+/// A quarantine that is interrupted anywhere is reported again, and takes numbers above.
+#[test]
+fn damage_is_not_forgotten_at_any_prefix_of_a_quarantine() {
+    let base = MemDisk::default();
+    let (mut writer, _, index) = core(small(), &base);
+    for number in 0..10u8 {
+        commit_all(&mut writer, &[vec![number; 700], vec![number; 300]]);
+    }
+    drop(writer);
+    let first = base.paths().into_iter().min().expect("files");
+    base.edit(&first, |bytes| bytes[150] ^= 1);
+    let last = index.all().len() as u64;
+    let disk = FaultDisk::new(Arc::new(base.deep_copy()));
+    disk.record();
+    let (mut writer, _, _) = core(small(), &disk);
+    let before_adopting = disk.op_count();
+    writer.adopt(Incarnation(6)).expect("room");
+    let ops = disk.ops();
+    for cut in 0..=before_adopting {
+        for seed in 0..5 {
+            let mut chance = Chance(seed * 31 + cut as u64);
+            let crashed = surviving(&base, &ops[..cut], |length| match seed {
+                0 => Some(length),
+                1 => None,
+                _ => chance.keep(length),
+            });
+            let (_, recovered, _) = core(small(), &crashed);
+            assert!(recovered.damage.is_some(), "seed {seed}, {cut}");
+            assert!(Lsn(last) < recovered.last_lsn, "seed {seed}, {cut}: {recovered:?}");
+        }
+    }
+}
+
+#[derive(Debug, Clone)]
+enum Step {
+    Append(Vec<u16>),
+    Release(u8),
+    Crash(u64),
+}
+
+fn step() -> impl Strategy<Value = Step> {
+    prop_oneof![
+        5 => prop::collection::vec(0u16..3000, 1..5).prop_map(Step::Append),
+        3 => any::<u8>().prop_map(Step::Release),
+        1 => any::<u64>().prop_map(Step::Crash),
+    ]
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 48, failure_persistence: None, ..ProptestConfig::default() })]
+
+    /// Random appends, releases and crashes against a list of what must be there.
+    #[test]
+    fn the_journal_holds_what_a_model_holds(steps in prop::collection::vec(step(), 1..40)) {
+        let mut base = MemDisk::default();
+        let mut disk = FaultDisk::new(Arc::new(base.deep_copy()));
+        disk.record();
+        let (mut writer, _, mut index) = core(small(), &disk);
+        let mut needed: Vec<Durable> = Vec::new();
+        let mut seen = 0;
+        for step in steps {
+            match step {
+                Step::Append(sizes) => {
+                    let payloads: Vec<_> = sizes.iter().map(|s| vec![*s as u8; *s as usize]).collect();
+                    let mut pending = pend(&payloads);
+                    while !pending.is_empty() {
+                        // Full is fine, and then nothing is there.
+                        if let Err(error) = writer.commit(&mut pending) {
+                            prop_assert!(error.kind().retry(), "{}", error);
+                        }
+                    }
+                    needed.extend(index.all().into_iter().skip(seen));
+                    seen = index.all().len();
+                }
+                Step::Release(pick) if !needed.is_empty() => {
+                    let count = usize::from(pick) % needed.len() + 1;
+                    for durable in needed.drain(..count) {
+                        writer.release(durable.location);
+                    }
+                    writer.trim().expect("sound disk");
+                }
+                Step::Release(_) => {}
+                Step::Crash(seed) => {
+                    let mut chance = Chance(seed);
+                    let last = writer.last_lsn();
+                    let done = disk.op_count();
+                    // The crash comes somewhere within one more commit, which nobody hears of.
+                    let _unheard = writer.commit(&mut pend(&[vec![0xcc; 1500], vec![0xdd; 1500]]));
+                    let cut = done + chance.next(disk.op_count() - done + 1);
+                    base = surviving(&base, &disk.ops()[..cut], |length| chance.keep(length));
+                    // Another crash comes somewhere within the recovery.
+                    let first = FaultDisk::new(Arc::new(base.deep_copy()));
+                    first.record();
+                    drop(core(small(), &first));
+                    let cut = chance.next(first.op_count() + 1);
+                    base = surviving(&base, &first.ops()[..cut], |length| chance.keep(length));
+                    disk = FaultDisk::new(Arc::new(base.deep_copy()));
+                    disk.record();
+                    let (recovered_writer, recovered, replayed) = core(small(), &disk);
+                    prop_assert_eq!(&recovered.damage, &None);
+                    prop_assert!(last <= recovered.last_lsn);
+                    let found = replayed.all();
+                    for durable in &needed {
+                        prop_assert!(found.contains(durable), "lost {}", durable.lsn);
+                    }
+                    // What was replayed is visible, acknowledged before or not: it must stay.
+                    needed = found;
+                    writer = recovered_writer;
+                    seen = needed.len();
+                    index = replayed;
+                }
+            }
+        }
+    }
+}

@@ -1,0 +1,65 @@
+//! From a configuration to the document that is published.
+//!
+//! Pure. Not here: giving out epoch numbers, keeping and sending documents (`tako-coordinator`).
+
+use std::{collections::BTreeMap, sync::Arc};
+
+use tako_types::config::{Config, Deployment, Published, PublishedError, Table};
+
+use crate::{table, zones::Zones};
+
+/// The document for `config` under the epoch number `number`, tables included.
+///
+/// # Errors
+/// [`PublishedError`] when the configuration did not come from [`Config::parse`].
+pub fn publish(config: Arc<Config>, number: u64) -> Result<Published, PublishedError> {
+    let tables: BTreeMap<String, Table> = std::iter::once(config.active_deployment())
+        .chain(config.target_deployment())
+        .map(|deployment| (deployment.name.clone(), indices(deployment, config.partitions)))
+        .collect();
+    Published::new(number, config, tables)
+}
+
+fn indices(deployment: &Deployment, partitions: u32) -> Table {
+    // A deployment has at most 1,024 buckets.
+    let narrow = |row: Vec<usize>| row.into_iter().map(|index| index as u16).collect();
+    table(deployment, partitions).into_iter().map(narrow).collect()
+}
+
+/// Partitions of the active deployment that take no writes while one zone is down, as warnings.
+#[must_use]
+pub fn zone_warnings(published: &Published) -> Vec<String> {
+    let zones = Zones::of(published.config.active_deployment());
+    let harmed: Vec<String> = published
+        .partitions()
+        .zip(published.table())
+        .filter(|(_, row)| zones.is_harmed(row.iter().map(|index| usize::from(*index))))
+        .map(|(partition, _)| partition.to_string())
+        .collect();
+    if harmed.is_empty() {
+        return Vec::new();
+    }
+    vec![format!(
+        "{} of {} partitions have a majority of their replicas in one zone: {}",
+        harmed.len(),
+        published.table().len(),
+        harmed.join(", ")
+    )]
+}
+
+/// How many (partition, bucket) places two tables differ in: what a change of one into the other
+/// moves. Buckets are told apart by name.
+#[must_use]
+pub fn movement(from: (&Deployment, &[Vec<usize>]), to: (&Deployment, &[Vec<usize>])) -> usize {
+    let names = |deployment: &'_ Deployment, row: &[usize]| -> Vec<String> {
+        row.iter().map(|index| deployment.buckets[*index].name.clone()).collect()
+    };
+    from.1
+        .iter()
+        .zip(to.1)
+        .map(|(before, after)| {
+            let before = names(from.0, before);
+            names(to.0, after).iter().filter(|name| !before.contains(name)).count()
+        })
+        .sum()
+}

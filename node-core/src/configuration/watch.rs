@@ -1,0 +1,110 @@
+//! Keeps a process's configuration fresh: asks its sources every few seconds and on a signal.
+//!
+//! Sources in order: the own file, or coordinators (those given and those the document names).
+//! An unreachable source is logged once until it answers again; the document in force stays.
+
+use std::{sync::Arc, time::Duration};
+
+use tako_flatbuf::Network;
+use tako_types::config::Published;
+use tokio::{
+    sync::Notify,
+    time::{MissedTickBehavior, interval},
+};
+use tokio_util::sync::CancellationToken;
+
+use super::{ConfigCell, ConfigSource, SourceError, load_file, source::fetch_coordinator};
+
+const EVERY: Duration = Duration::from_secs(3);
+
+/// See the module.
+pub struct ConfigWatcher {
+    source: ConfigSource,
+    network: Arc<dyn Network>,
+    said: Option<String>,
+}
+
+impl ConfigWatcher {
+    /// Watches `source`; coordinators are reached over `network`.
+    #[must_use]
+    pub fn new(source: ConfigSource, network: Arc<dyn Network>) -> Self {
+        Self { source, network, said: None }
+    }
+
+    /// The document that the source gives now, `previous` being in force.
+    ///
+    /// # Errors
+    /// [`SourceError`] of the last source asked.
+    pub async fn fetch(&self, previous: Option<&Published>) -> Result<Published, SourceError> {
+        match &self.source {
+            ConfigSource::File(path) => load_file(path, previous),
+            ConfigSource::Coordinators(given) => {
+                let mut addresses = given.clone();
+                if let Some(previous) = previous {
+                    let named = previous.config.coordinators.values();
+                    addresses.extend(named.map(|a| format!("{}:{}", a.host, a.port)));
+                }
+                addresses.dedup();
+                let mut last = Err(SourceError::Coordinator {
+                    address: "(none)".to_owned(),
+                    reason: "no coordinator is known; give --coordinator or --config".to_owned(),
+                });
+                for address in addresses {
+                    last = fetch_coordinator(&*self.network, &address).await;
+                    if last.is_ok() {
+                        break;
+                    }
+                }
+                last
+            }
+        }
+    }
+
+    /// Fetches until a first document is there or the shutdown.
+    pub async fn first(&mut self, shutdown: &CancellationToken) -> Option<Published> {
+        loop {
+            match self.fetch(None).await {
+                Ok(document) => return Some(document),
+                Err(error) => self.say(&error),
+            }
+            tokio::select! {
+                () = shutdown.cancelled() => return None,
+                () = tokio::time::sleep(Duration::from_millis(500)) => {}
+            }
+        }
+    }
+
+    /// Keeps `cell` fresh until the shutdown; `look` asks at once.
+    pub async fn run(
+        mut self,
+        cell: Arc<ConfigCell>,
+        look: Arc<Notify>,
+        shutdown: CancellationToken,
+    ) {
+        let mut ticks = interval(EVERY);
+        ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        loop {
+            tokio::select! {
+                () = shutdown.cancelled() => return,
+                () = look.notified() => {}
+                _ = ticks.tick() => {}
+            }
+            match self.fetch(Some(&cell.current())).await {
+                Ok(document) => {
+                    self.said = None;
+                    // A refusal is logged and shown by the cell.
+                    let _ = cell.adopt(document);
+                }
+                Err(error) => self.say(&error),
+            }
+        }
+    }
+
+    fn say(&mut self, error: &SourceError) {
+        let text = error.to_string();
+        if self.said.as_ref() != Some(&text) {
+            tracing::warn!("no configuration from its source: {text}");
+            self.said = Some(text);
+        }
+    }
+}

@@ -1,0 +1,281 @@
+//! One node's store: journal, index, caches and snapshot views behind the replica's operations.
+//!
+//! ```text
+//! put:   accept rule ─► journal (durable) ─► Shelf::on_durable: index ─► answer
+//! vote:  index ─► record cache ─► snapshot view (block cache ─► object store) ─► merge
+//! step:  install view ─► fix record cache ─► trim index, release journal places
+//! ```
+//! Calls: tako-journal, tako-snapshot. Called by: service (RPC), replication (local replica),
+//! snapshotter. It knows neither peers nor the configuration's epochs.
+
+mod cache;
+mod index;
+mod partition;
+mod shelf;
+mod tail;
+mod vote;
+mod write;
+
+use std::sync::{
+    Arc,
+    atomic::{AtomicBool, AtomicU64, Ordering},
+};
+
+pub use partition::{Missed, View};
+pub use tail::{PartitionStatus, TailPage};
+use tako_flatbuf::RecordError;
+use tako_journal::{Disk, Journal, JournalError, JournalOptions, Recovered};
+use tako_snapshot::{SnapshotError, Snapshots};
+use tako_types::{ErrorKind, HybridClock, Incarnation, Lsn, NodeId, PartitionId, StepNumber};
+pub use vote::Vote;
+pub use write::Accepted;
+
+use self::{partition::Partition, shelf::Shelf};
+
+/// Why the node's own store could not answer.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum EngineError {
+    /// The journal refused or failed.
+    #[error("journal: {0}")]
+    Journal(#[from] JournalError),
+    /// The snapshot could not be read.
+    #[error("snapshot of partition {partition}: {source}")]
+    Snapshot {
+        /// Which partition.
+        partition: PartitionId,
+        /// What the snapshot said.
+        source: SnapshotError,
+    },
+    /// The partition's snapshot view is not open yet, so there is no vote.
+    #[error("partition {0} is still being opened here")]
+    Opening(PartitionId),
+    /// A stored record is damaged.
+    #[error("damaged record in partition {partition}: {source}")]
+    Record {
+        /// Which partition.
+        partition: PartitionId,
+        /// What is wrong with it.
+        source: RecordError,
+    },
+}
+
+impl EngineError {
+    /// What the caller does next.
+    #[must_use]
+    pub fn kind(&self) -> ErrorKind {
+        match self {
+            Self::Journal(error) => error.kind(),
+            Self::Snapshot { source, .. } => source.kind(),
+            Self::Opening(_) => ErrorKind::Unavailable,
+            Self::Record { .. } => ErrorKind::Corrupt,
+        }
+    }
+}
+
+/// What an engine needs to know of its node.
+#[derive(Debug, Clone)]
+pub struct EngineOptions {
+    /// This node.
+    pub node: NodeId,
+    /// This data folder, at first.
+    pub incarnation: Incarnation,
+    /// 2^this partitions.
+    pub partitions_log2: u32,
+    /// Bytes of uncovered records kept in memory; the rest is read back from the journal.
+    pub journal_memory_bytes: u64,
+    /// Bytes of the record cache.
+    pub records_bytes: u64,
+}
+
+/// Counters of one engine; read by metrics and tests.
+#[derive(Debug, Default)]
+pub struct EngineMetrics {
+    /// Votes answered from the index.
+    pub index_hits: AtomicU64,
+    /// Votes answered from the record cache.
+    pub cache_hits: AtomicU64,
+    /// Votes that read the snapshot.
+    pub snapshot_reads: AtomicU64,
+    /// Writes accepted.
+    pub accepted: AtomicU64,
+    /// Writes refused because something newer is held.
+    pub superseded: AtomicU64,
+}
+
+/// See the module.
+pub struct Engine {
+    options: EngineOptions,
+    shelf: Arc<Shelf>,
+    journal: Arc<Journal>,
+    snapshots: Arc<Snapshots>,
+    clock: HybridClock,
+    metrics: EngineMetrics,
+    incarnation: AtomicU64,
+    closed: AtomicBool,
+}
+
+impl Engine {
+    /// Replays the journal into a new engine; views are opened later, one by one.
+    ///
+    /// Blocking: reads the whole journal. Damage is in the answer; the caller decides about it.
+    ///
+    /// # Errors
+    /// [`EngineError::Journal`] where the folder cannot be used at all.
+    pub fn open(
+        options: EngineOptions,
+        journal: JournalOptions,
+        disk: Arc<dyn Disk>,
+        snapshots: Arc<Snapshots>,
+        clock: HybridClock,
+    ) -> Result<(Arc<Self>, Recovered), EngineError> {
+        let shelf = Arc::new(Shelf::new(&options));
+        let (journal, recovered) = Journal::open(journal, disk, shelf.clone())?;
+        shelf.attach(&journal);
+        shelf.set_applied(recovered.last_lsn);
+        let incarnation = AtomicU64::new(options.incarnation.0);
+        let engine = Self {
+            options,
+            shelf,
+            journal,
+            snapshots,
+            clock,
+            metrics: EngineMetrics::default(),
+            incarnation,
+            closed: AtomicBool::new(false),
+        };
+        Ok((Arc::new(engine), recovered))
+    }
+
+    /// This node.
+    #[must_use]
+    pub fn node(&self) -> &NodeId {
+        &self.options.node
+    }
+
+    /// This data folder.
+    #[must_use]
+    pub fn incarnation(&self) -> Incarnation {
+        Incarnation(self.incarnation.load(Ordering::Acquire))
+    }
+
+    /// Goes on as a new data folder: what was known of the old one does not bind any more.
+    ///
+    /// # Errors
+    /// [`EngineError::Journal`] when the journal cannot say so durably.
+    pub async fn adopt(&self, incarnation: Incarnation) -> Result<(), EngineError> {
+        self.journal.adopt(incarnation).await?;
+        self.incarnation.store(incarnation.0, Ordering::Release);
+        Ok(())
+    }
+
+    /// k of the 2^k partitions.
+    #[must_use]
+    pub fn partitions_log2(&self) -> u32 {
+        self.options.partitions_log2
+    }
+
+    /// Counters.
+    #[must_use]
+    pub fn metrics(&self) -> &EngineMetrics {
+        &self.metrics
+    }
+
+    /// The clock that this node's versions come from.
+    #[must_use]
+    pub fn clock(&self) -> &HybridClock {
+        &self.clock
+    }
+
+    /// The partition snapshots.
+    #[must_use]
+    pub fn snapshots(&self) -> &Arc<Snapshots> {
+        &self.snapshots
+    }
+
+    /// The journal.
+    #[must_use]
+    pub fn journal(&self) -> &Arc<Journal> {
+        &self.journal
+    }
+
+    /// Bytes that uncovered records take in memory.
+    #[must_use]
+    pub fn memory_bytes(&self) -> u64 {
+        self.shelf.memory_bytes()
+    }
+
+    /// Bytes that the record cache takes.
+    #[must_use]
+    pub fn records_bytes(&self) -> usize {
+        self.shelf.cache.usage_bytes()
+    }
+
+    /// Last LSN that is durable and visible.
+    #[must_use]
+    pub fn applied_lsn(&self) -> Lsn {
+        self.shelf.applied()
+    }
+
+    fn partition(&self, p: PartitionId) -> &Partition {
+        self.shelf.partition(p)
+    }
+
+    /// The view in force, if one was opened.
+    #[must_use]
+    pub fn view(&self, p: PartitionId) -> Option<Arc<View>> {
+        self.partition(p).lock().view.clone()
+    }
+
+    /// Step of the view in force; 0 when there is none.
+    #[must_use]
+    pub fn step(&self, p: PartitionId) -> StepNumber {
+        self.view(p).map_or(StepNumber(0), |view| view.meta.step)
+    }
+
+    /// Whether this node's answers count as votes for the partition.
+    #[must_use]
+    pub fn is_voting(&self, p: PartitionId) -> bool {
+        self.partition(p).lock().voting
+    }
+
+    /// Lets this node vote on the partition, or stops it.
+    pub fn set_voting(&self, p: PartitionId, voting: bool) {
+        self.partition(p).lock().voting = voting;
+    }
+
+    /// Moves a partition to a newer view; older ones are ignored.
+    pub fn install(&self, p: PartitionId, view: Arc<View>, missed: &Missed) {
+        let covered = view.covered(&self.options.node, self.incarnation());
+        let trimmed = self.partition(p).install(view, covered, missed, &self.shelf.cache);
+        self.shelf.forget_memory(trimmed.memory_bytes);
+        for location in trimmed.locations {
+            self.journal.release(location);
+        }
+    }
+
+    /// Opens the newest committed step of a partition and installs it.
+    ///
+    /// # Errors
+    /// [`EngineError::Snapshot`] when the store cannot be read.
+    pub async fn open_latest(&self, p: PartitionId) -> Result<Arc<View>, EngineError> {
+        let reader = self
+            .snapshots
+            .reader_latest(p)
+            .await
+            .map_err(|source| EngineError::Snapshot { partition: p, source })?;
+        let view = Arc::new(match reader {
+            Some(reader) => View { meta: reader.meta().clone(), reader: Some(reader) },
+            None => View::empty(),
+        });
+        self.install(p, view.clone(), &Missed::All);
+        Ok(view)
+    }
+
+    /// Stops taking writes: commits what is queued and closes the journal.
+    pub fn close(&self) {
+        if !self.closed.swap(true, Ordering::AcqRel) {
+            self.journal.close();
+        }
+    }
+}

@@ -1,0 +1,142 @@
+//! One partition on one node: index, snapshot view, writes in flight.
+//!
+//! A node's vote for a key is the merge of everything it holds; all of it is reached from here
+//! under one short lock that is never held across an await. Invariants:
+//! - the view only moves forward, and an entry is trimmed only after the view that covers it is
+//!   installed and the record cache is put right (`install`);
+//! - a record is filled into the cache only if no view was installed since its read began.
+
+use std::{collections::HashSet, sync::Arc};
+
+use parking_lot::Mutex;
+use tako_flatbuf::Record;
+use tako_journal::Location;
+use tako_snapshot::{Meta, PartitionReader};
+use tako_types::{Incarnation, Lsn, NodeId, StepNumber, StoredKey};
+
+use super::{cache::RecordCache, index::Index};
+
+/// What a node sees of a partition's snapshot: one step, immutable.
+pub struct View {
+    /// The step, its coverage and its highest version.
+    pub meta: Meta,
+    /// Reads the step's rows; `None` while the partition has no snapshot at all (step 0).
+    pub reader: Option<PartitionReader>,
+}
+
+impl View {
+    /// The view of a partition that was never snapshotted.
+    #[must_use]
+    pub fn empty() -> Self {
+        Self { meta: Meta::default(), reader: None }
+    }
+
+    /// Up to which of its entries `node` may forget, in data folder `incarnation`.
+    #[must_use]
+    pub fn covered(&self, node: &NodeId, incarnation: Incarnation) -> Lsn {
+        match self.meta.coverage.get(node) {
+            Some((known, lsn)) if *known == incarnation => *lsn,
+            _ => Lsn(0),
+        }
+    }
+}
+
+/// How a step changed keys that a replica may not have seen written.
+#[derive(Debug, Clone)]
+pub enum Missed {
+    /// Exactly these keys (by digest).
+    Keys(HashSet<u64>),
+    /// Unknown: forget all cached records of the partition.
+    All,
+}
+
+#[derive(Default)]
+pub(crate) struct Inner {
+    pub(crate) index: Index,
+    /// `None` until it was opened once since the start.
+    pub(crate) view: Option<Arc<View>>,
+    /// Cached records of an older era do not count.
+    pub(crate) era: u64,
+    /// Views installed since the start: tells a late cache fill.
+    pub(crate) installs: u64,
+    /// Writes on their way into the journal.
+    pub(crate) in_flight: u32,
+    /// May this node's answers count as votes here?
+    pub(crate) voting: bool,
+}
+
+/// See the module.
+#[derive(Default)]
+pub(crate) struct Partition {
+    inner: Mutex<Inner>,
+}
+
+/// What `install` freed.
+#[derive(Debug, Default)]
+pub(crate) struct Trimmed {
+    pub(crate) locations: Vec<Location>,
+    pub(crate) memory_bytes: u64,
+}
+
+impl Partition {
+    pub(crate) fn lock(&self) -> parking_lot::MutexGuard<'_, Inner> {
+        self.inner.lock()
+    }
+
+    /// Moves to a newer view: installs it, puts the cache right, trims what it covers.
+    ///
+    /// A view that is not newer is ignored. `covered` is this node's own coverage in it.
+    pub(crate) fn install(
+        &self,
+        view: Arc<View>,
+        covered: Lsn,
+        missed: &Missed,
+        cache: &RecordCache,
+    ) -> Trimmed {
+        let mut inner = self.lock();
+        let current = inner.view.as_ref().map(|view| view.meta.step);
+        if current.is_some_and(|current| view.meta.step <= current) {
+            return Trimmed::default();
+        }
+        let follows = current == Some(StepNumber(view.meta.step.0.wrapping_sub(1)));
+        inner.view = Some(view);
+        inner.installs += 1;
+        let known = match missed {
+            Missed::Keys(keys) if follows => {
+                keys.iter().for_each(|digest| cache.remove(*digest));
+                Some(keys)
+            }
+            _ => {
+                inner.era += 1;
+                None
+            }
+        };
+        let mut trimmed = Trimmed::default();
+        let era = inner.era;
+        for held in inner.index.trim(covered) {
+            trimmed.locations.push(held.location);
+            trimmed.memory_bytes += held.memory_bytes();
+            if let (Some(record), Some(missed)) = (held.record, known) {
+                let key = record.key();
+                if !missed.contains(&key.digest()) {
+                    cache.fill(&key, record, era);
+                }
+            }
+        }
+        trimmed
+    }
+
+    /// Fills a record read from `view` into the cache unless the partition moved on meanwhile.
+    pub(crate) fn fill(
+        &self,
+        key: &StoredKey,
+        record: &Record,
+        installs: u64,
+        cache: &RecordCache,
+    ) {
+        let inner = self.lock();
+        if inner.installs == installs && inner.index.get(key).is_none() {
+            cache.fill(key, record.clone(), inner.era);
+        }
+    }
+}

@@ -1,0 +1,123 @@
+//! How a process reaches replicas: its own engine directly, every other node by RPC.
+//!
+//! Every call carries the epoch; an answer that names a newer one makes the caller fetch it from
+//! that node and try again. What calls show of a node's health goes to the membership.
+
+use std::{
+    sync::{Arc, OnceLock},
+    time::Duration,
+};
+
+use tako_flatbuf::{Peers, Request, Response, RpcError};
+use tako_types::{ErrorKind, NodeId, config::Published};
+
+use crate::{configuration::ConfigCell, membership::Membership, replica::Replica};
+
+/// See the module.
+pub struct Links {
+    /// This process: a node id, or a proxy's.
+    pub me: NodeId,
+    /// The configuration in force.
+    pub config: Arc<ConfigCell>,
+    /// Who is there.
+    pub membership: Arc<Membership>,
+    peers: Arc<Peers>,
+    local: OnceLock<Arc<Replica>>,
+}
+
+impl Links {
+    /// Links of process `me` over `peers`.
+    #[must_use]
+    pub fn new(
+        me: NodeId,
+        config: Arc<ConfigCell>,
+        membership: Arc<Membership>,
+        peers: Arc<Peers>,
+    ) -> Arc<Self> {
+        Arc::new(Self { me, config, membership, peers, local: OnceLock::new() })
+    }
+
+    /// Makes this process a replica of its own.
+    pub fn attach(&self, replica: Arc<Replica>) {
+        let _ = self.local.set(replica);
+    }
+
+    /// The replica of this process, if it is a node.
+    #[must_use]
+    pub fn local(&self) -> Option<&Arc<Replica>> {
+        self.local.get()
+    }
+
+    /// Whether `node` is this process.
+    #[must_use]
+    pub fn is_local(&self, node: &NodeId) -> bool {
+        self.local.get().is_some() && *node == self.me
+    }
+
+    /// Sends a request to a node and awaits its answer.
+    ///
+    /// # Errors
+    /// [`RpcError`]: the node's own, or `Unavailable`/`Deadline` when it did not answer in time.
+    pub async fn call(
+        &self,
+        node: &NodeId,
+        deadline: Duration,
+        request: Request,
+    ) -> Result<Response, RpcError> {
+        if let Some(local) = self.local.get().filter(|_| *node == self.me) {
+            return match tokio::time::timeout(deadline, local.handle(request)).await {
+                Ok(answer) => answer,
+                Err(_) => Err(RpcError::new(ErrorKind::Deadline, "this node took too long")),
+            };
+        }
+        let first = self.remote(node, deadline, request.clone()).await;
+        match first {
+            Err(error) if error.kind == ErrorKind::StaleEpoch => {
+                if error.detail > self.config.epoch().number {
+                    self.fetch_configuration(node).await;
+                }
+                self.remote(node, deadline, request).await
+            }
+            answer => answer,
+        }
+    }
+
+    async fn remote(
+        &self,
+        node: &NodeId,
+        deadline: Duration,
+        request: Request,
+    ) -> Result<Response, RpcError> {
+        let current = self.config.current();
+        let Some(target) = current.node(node) else {
+            let text = format!("{node} is not in configuration {}", current.epoch);
+            return Err(RpcError::new(ErrorKind::StaleEpoch, text));
+        };
+        let address = format!("{}:{}", target.host, target.rpc_port);
+        let peer = self.peers.get(&address);
+        let answer = peer.call(current.epoch.number, deadline, request).await;
+        match &answer {
+            // The node's own "unavailable" is an answer; a broken connection is none.
+            Err(error)
+                if error.kind == ErrorKind::Deadline
+                    || (error.kind == ErrorKind::Unavailable && !peer.is_connected()) =>
+            {
+                self.membership.on_failure(node);
+            }
+            _ => self.membership.on_answer(node),
+        }
+        answer
+    }
+
+    /// Fetches a newer configuration from a node and adopts it; failures are logged by the cell.
+    pub async fn fetch_configuration(&self, node: &NodeId) {
+        let above = self.config.epoch().number;
+        let request = Request::Configuration { above };
+        let answer = self.remote(node, tako_types::limits::CALL_DEADLINE, request).await;
+        let Ok(Response::Configuration { document: Some(document) }) = answer else { return };
+        match Published::decode(&document) {
+            Ok(document) => drop(self.config.adopt(document)),
+            Err(error) => tracing::warn!(%node, "a configuration cannot be read: {error}"),
+        }
+    }
+}

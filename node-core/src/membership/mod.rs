@@ -1,0 +1,186 @@
+//! Who is there: what this process knows of every node, from gossip and from its own calls.
+//!
+//! Owns no sockets: the gossip loop (`gossip.rs`) and callers report what they saw. A node is
+//! *live* from its first answer until calls fail; a failed call to a live node costs one request
+//! one time-out, later requests ask others first.
+//! Invariant: `known` incarnations never go back.
+
+mod gossip;
+
+use std::{
+    collections::{BTreeMap, HashMap},
+    time::Duration,
+};
+
+pub use gossip::Gossiper;
+use parking_lot::Mutex;
+use tako_flatbuf::{GossipState, NodeState, PartitionGossip};
+use tako_types::{Epoch, Incarnation, NodeId, PartitionId};
+use tokio::time::Instant;
+
+/// A peer not heard from for this long is not live.
+const SILENT_AFTER: Duration = Duration::from_secs(4);
+/// Failed calls in a row after which a peer is asked last.
+const FAILURES_SUSPECT: u32 = 1;
+
+/// What is known of one node.
+#[derive(Debug, Clone)]
+pub struct PeerStatus {
+    /// State it last told.
+    pub state: NodeState,
+    /// Data folder it last told.
+    pub incarnation: Incarnation,
+    /// Configuration it last told.
+    pub epoch: Epoch,
+    /// Its clock minus ours, in microseconds, corrected by half the round trip.
+    pub clock_offset_micros: i64,
+    /// When it last answered.
+    pub heard: Instant,
+    /// Calls that failed since.
+    pub failures: u32,
+    /// What it told of its partitions.
+    pub partitions: HashMap<PartitionId, PartitionGossip>,
+}
+
+/// See the module.
+#[derive(Debug, Default)]
+pub struct Membership {
+    peers: Mutex<BTreeMap<NodeId, PeerStatus>>,
+    known: Mutex<BTreeMap<NodeId, Incarnation>>,
+}
+
+impl Membership {
+    /// Takes in what a node told of itself; `offset_micros` where it was measured.
+    pub fn on_gossip(&self, state: GossipState, offset_micros: Option<i64>) {
+        for (node, incarnation) in &state.known {
+            self.learn(node, *incarnation);
+        }
+        if state.incarnation.0 > 0 {
+            self.learn(&state.node, state.incarnation);
+        }
+        let mut peers = self.peers.lock();
+        let old_offset = peers.get(&state.node).map_or(0, |peer| peer.clock_offset_micros);
+        peers.insert(
+            state.node,
+            PeerStatus {
+                state: state.state,
+                incarnation: state.incarnation,
+                epoch: state.epoch,
+                clock_offset_micros: offset_micros.unwrap_or(old_offset),
+                heard: Instant::now(),
+                failures: 0,
+                partitions: state.partitions.into_iter().map(|p| (p.partition, p)).collect(),
+            },
+        );
+    }
+
+    /// A call to the node was answered (by anything).
+    pub fn on_answer(&self, node: &NodeId) {
+        if let Some(peer) = self.peers.lock().get_mut(node) {
+            peer.heard = Instant::now();
+            peer.failures = 0;
+        }
+    }
+
+    /// A call to the node timed out or its connection broke.
+    pub fn on_failure(&self, node: &NodeId) {
+        if let Some(peer) = self.peers.lock().get_mut(node) {
+            peer.failures = peer.failures.saturating_add(1);
+        }
+    }
+
+    /// What is known of a node.
+    pub fn peer(&self, node: &NodeId) -> Option<PeerStatus> {
+        self.peers.lock().get(node).cloned()
+    }
+
+    /// Everybody ever heard of.
+    pub fn all(&self) -> Vec<(NodeId, PeerStatus)> {
+        self.peers.lock().iter().map(|(id, status)| (id.clone(), status.clone())).collect()
+    }
+
+    /// Reads one thing of a node without copying the rest.
+    pub fn with<T>(&self, node: &NodeId, read: impl FnOnce(&PeerStatus) -> T) -> Option<T> {
+        self.peers.lock().get(node).map(read)
+    }
+
+    /// Answers at present.
+    pub fn is_live(&self, node: &NodeId) -> bool {
+        self.with(node, |peer| {
+            peer.failures < FAILURES_SUSPECT && peer.heard.elapsed() < SILENT_AFTER
+        })
+        .unwrap_or(false)
+    }
+
+    /// How gladly a node is asked to read: 0 live and voting, 1 live, 2 unknown, 3 failing.
+    pub fn read_rank(&self, node: &NodeId) -> u8 {
+        self.with(node, |peer| {
+            let live = peer.failures < FAILURES_SUSPECT && peer.heard.elapsed() < SILENT_AFTER;
+            match (live, peer.state) {
+                (true, NodeState::Serving | NodeState::Draining) => 0,
+                (true, _) => 1,
+                (false, _) => 3,
+            }
+        })
+        .unwrap_or(2)
+    }
+
+    /// Newest incarnation known of a node.
+    pub fn incarnation(&self, node: &NodeId) -> Option<Incarnation> {
+        self.known.lock().get(node).copied()
+    }
+
+    /// Remembers an incarnation; `true` when it was new.
+    pub fn learn(&self, node: &NodeId, incarnation: Incarnation) -> bool {
+        let mut known = self.known.lock();
+        match known.get_mut(node) {
+            Some(old) if *old >= incarnation => false,
+            Some(old) => {
+                *old = incarnation;
+                true
+            }
+            None => {
+                known.insert(node.clone(), incarnation);
+                true
+            }
+        }
+    }
+
+    /// Every known incarnation.
+    pub fn known(&self) -> Vec<(NodeId, Incarnation)> {
+        self.known.lock().iter().map(|(node, inc)| (node.clone(), *inc)).collect()
+    }
+
+    /// Incarnations known of some nodes.
+    pub fn known_of<'a>(
+        &self,
+        nodes: impl IntoIterator<Item = &'a NodeId>,
+    ) -> Vec<(NodeId, Incarnation)> {
+        let known = self.known.lock();
+        nodes
+            .into_iter()
+            .filter_map(|node| known.get(node).map(|inc| (node.clone(), *inc)))
+            .collect()
+    }
+
+    /// Median offset of the live nodes' clocks, this one's 0 among them, from this one's, in
+    /// microseconds; of two middle ones the smaller. `None` without peers.
+    pub fn clock_offset_micros(&self) -> Option<i64> {
+        let peers = self.peers.lock();
+        let mut offsets: Vec<i64> = peers
+            .values()
+            .filter(|peer| peer.heard.elapsed() < SILENT_AFTER && peer.incarnation.0 > 0)
+            .map(|peer| peer.clock_offset_micros)
+            .collect();
+        if offsets.is_empty() {
+            return None;
+        }
+        offsets.push(0);
+        offsets.sort_unstable();
+        let middle = &offsets[(offsets.len() - 1) / 2..=offsets.len() / 2];
+        middle.iter().copied().min_by_key(|offset| offset.unsigned_abs())
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,523 @@
+//! Assembly of a node: from a folder and a configuration to a serving replica, and back.
+//!
+//! ```text
+//! lock folder ─► configuration ─► store, cluster id ─► identity ─► journal ─► RPC answers
+//!   ─► views ─► intact? vote : refill, then vote ─► serving ─► drain ─► clean
+//! ```
+//! Owns every task of the node; `stop` ends them in order. Everything from outside (clock,
+//! network, disk, store) comes in by [`NodeOptions`].
+
+mod folder;
+
+use std::{path::PathBuf, sync::Arc, time::Duration};
+
+use tako_flatbuf::{
+    Network, NodeState, PeerOptions, Peers, Request, ServeOptions, merge_encoded, serve,
+};
+use tako_journal::{Disk, JournalOptions};
+use tako_snapshot::{SnapshotOptions, Snapshots, Store, StoreError, StoreSettings};
+use tako_types::{Clock, ClusterId, HybridClock, NodeId, config::Published, limits::CALL_DEADLINE};
+use tokio::{sync::Notify, time::Instant};
+use tokio_util::{sync::CancellationToken, task::TaskTracker};
+
+use self::folder::Folder;
+use crate::{
+    configuration::{
+        AdoptError, ConfigCell, ConfigSource, ConfigWatcher, fetch_store, newest_kept,
+    },
+    engine::{Engine, EngineError, EngineOptions},
+    identity::{CEILING_AHEAD_MICROS, IdentityKeeper},
+    links::Links,
+    membership::{Gossiper, Membership},
+    recovery::{LostState, open_views, refill},
+    replica::Replica,
+    replication::Serving,
+    snapshotter::Snapshotter,
+};
+
+/// Bytes waiting for the journal's committer.
+const JOURNAL_QUEUE_BYTES: usize = 128 << 20;
+/// Size of a journal file.
+const JOURNAL_FILE_BYTES: u64 = 16 << 20;
+/// How often the clock's ceiling is looked at.
+const CEILING_EVERY: Duration = Duration::from_secs(5);
+
+/// Everything a node is made of.
+pub struct NodeOptions {
+    /// Which node of the configuration.
+    pub id: NodeId,
+    /// Folder for all of the process's files.
+    pub var: PathBuf,
+    /// Where configurations come from.
+    pub source: ConfigSource,
+    /// The object store, opened; else the configuration's, else a folder `store` in `var`.
+    pub store: Option<Store>,
+    /// Vote without replicas that cannot be reached, at the operator's word.
+    pub accept_loss: bool,
+    /// Time.
+    pub clock: Arc<dyn Clock>,
+    /// Randomness for ids.
+    pub seed: u64,
+    /// Byte streams to the other nodes.
+    pub network: Arc<dyn Network>,
+    /// The journal's disk.
+    pub disk: Arc<dyn Disk>,
+}
+
+/// Why a node did not start.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum NodeError {
+    /// Stopped before it was up.
+    #[error("stopped while starting")]
+    Stopped,
+    /// The configuration does not name this node.
+    #[error(
+        "node {node} is not in deployment `{deployment}` of configuration {epoch}; its nodes are {nodes}"
+    )]
+    Unknown {
+        /// This node.
+        node: NodeId,
+        /// The active deployment.
+        deployment: String,
+        /// The configuration.
+        epoch: String,
+        /// Who is in it.
+        nodes: String,
+    },
+    /// The configuration cannot be used.
+    #[error(transparent)]
+    Configuration(#[from] AdoptError),
+    /// The configuration cannot be run by this version.
+    #[error(transparent)]
+    NotStartable(#[from] tako_types::config::ConfigError),
+    /// The object store cannot be used.
+    #[error("object store {url}: {source}")]
+    Store {
+        /// Which.
+        url: String,
+        /// Why.
+        source: StoreError,
+    },
+    /// Snapshots cannot be used.
+    #[error(transparent)]
+    Snapshot(#[from] tako_snapshot::SnapshotError),
+    /// The data folder cannot be used.
+    #[error("data folder: {0}")]
+    Folder(#[from] tako_journal::IdentityError),
+    /// The engine cannot be used.
+    #[error(transparent)]
+    Engine(#[from] EngineError),
+    /// A port cannot be had.
+    #[error("cannot listen at {address} for RPC: {source}")]
+    Listen {
+        /// Where.
+        address: String,
+        /// Why.
+        source: std::io::Error,
+    },
+}
+
+/// A running node.
+pub struct Node {
+    /// Serves clients' requests.
+    pub serving: Arc<Serving>,
+    /// Answers other nodes.
+    pub replica: Arc<Replica>,
+    /// Takes steps.
+    pub snapshotter: Arc<Snapshotter>,
+    /// The configuration in force.
+    pub config: Arc<ConfigCell>,
+    /// Notify it to look for a newer configuration at once.
+    pub look: Arc<Notify>,
+    identity: Arc<IdentityKeeper>,
+    tasks: TaskTracker,
+    background: CancellationToken,
+    rpc: CancellationToken,
+    folder: Folder,
+}
+
+impl Node {
+    /// Starts a node; it answers RPC when this returns, and serves when its state says so.
+    ///
+    /// # Errors
+    /// [`NodeError`] in words for the operator.
+    pub async fn start(
+        options: NodeOptions,
+        shutdown: CancellationToken,
+    ) -> Result<Arc<Self>, NodeError> {
+        let folder = Folder::open(&options.var, &options.id)?;
+        let mut watcher = ConfigWatcher::new(options.source.clone(), options.network.clone());
+        let first = match newest_kept(folder.etc()) {
+            Some(kept) => kept,
+            None => watcher.first(&shutdown).await.ok_or(NodeError::Stopped)?,
+        };
+        let config = Arc::new(ConfigCell::new(first, Some(folder.etc().to_owned()))?);
+        if let Ok(fresh) = watcher.fetch(Some(&config.current())).await {
+            let _ = config.adopt(fresh);
+        }
+        let store = open_store(&options, &config.current())?;
+        // The highest epoch that can be found; without the store the kept one must do.
+        if let Ok(Some(published)) = fetch_store(&store).await {
+            let _ = config.adopt(published);
+        }
+        let current = config.current();
+        tako_types::config::check_startable(&current.config)?;
+        let target = current.node(&options.id).ok_or_else(|| unknown(&options.id, &current))?;
+        let rpc_address = format!("{}:{}", target.host, target.rpc_port);
+        let cluster = cluster_id(&store, &folder, options.seed, &shutdown).await?;
+
+        let settings = &current.config.cluster;
+        let opened = folder.open_identity(
+            &options.id,
+            cluster,
+            settings.durability,
+            options.clock.now_micros(),
+        )?;
+        let (mut lost, mut renew) = (opened.lost, opened.renew);
+        let identity = Arc::new(IdentityKeeper::new(folder.data().to_owned(), opened.identity));
+        let held = identity.held().await;
+        let membership = Arc::new(Membership::default());
+        for (node, incarnation) in &held.known {
+            membership.learn(node, *incarnation);
+        }
+        let origin = origin_of(&options.id, options.clock.now_micros(), options.seed);
+        let clock = HybridClock::new(options.clock.clone(), origin, held.clock_ceiling_micros);
+        let snapshots = Snapshots::new(
+            store,
+            SnapshotOptions {
+                partitions_log2: current.partitions_log2(),
+                cache_memory_bytes: usize::try_from(settings.cache.memory_bytes)
+                    .unwrap_or(usize::MAX),
+                cache_disk: (settings.cache.disk_bytes > 0)
+                    .then(|| (folder.cache(), settings.cache.disk_bytes)),
+                ..SnapshotOptions::default()
+            },
+            options.clock.clone(),
+            merge_encoded,
+        )
+        .await?;
+        let engine_options = EngineOptions {
+            node: options.id.clone(),
+            incarnation: held.incarnation,
+            partitions_log2: current.partitions_log2(),
+            journal_memory_bytes: settings.journal.memory_bytes,
+            records_bytes: settings.cache.records_bytes,
+        };
+        let journal_options = JournalOptions {
+            dir: folder.journal(),
+            file_bytes: JOURNAL_FILE_BYTES,
+            disk_bytes_max: settings.journal.disk_bytes,
+            durability: settings.durability,
+            cluster,
+            incarnation: held.incarnation,
+            queue_bytes_max: JOURNAL_QUEUE_BYTES,
+        };
+        let (disk, engine_clock) = (options.disk.clone(), clock.clone());
+        let (engine, recovered) = tokio::task::spawn_blocking(move || {
+            Engine::open(engine_options, journal_options, disk, snapshots, engine_clock)
+        })
+        .await
+        .expect("opening an engine does not panic and is not aborted")?;
+        tracing::info!(
+            entries = recovered.entry_count,
+            last_lsn = recovered.last_lsn.0,
+            torn_bytes = recovered.torn_bytes,
+            "journal replayed"
+        );
+        if recovered.created && held.recovered {
+            lost = Some("the journal's files are gone".to_owned());
+            renew = true;
+        }
+        if let Some(damage) = &recovered.damage {
+            lost = Some(format!("the journal is damaged: {damage:?}"));
+            renew = true;
+            // What could be read lies in files that were moved aside: it goes into new ones.
+            engine.journal_again().await?;
+        }
+
+        let peer_options = PeerOptions {
+            cluster: Arc::new(move || Some(cluster)),
+            ..PeerOptions::new(options.id.clone())
+        };
+        let peers = Arc::new(Peers::new(options.network.clone(), peer_options));
+        let links = Links::new(options.id.clone(), config.clone(), membership.clone(), peers);
+        let replica =
+            Replica::new(engine.clone(), config.clone(), membership.clone(), identity.clone());
+        links.attach(replica.clone());
+        let snapshotter = Snapshotter::new(links.clone(), engine.clone());
+        replica.attach(&snapshotter);
+        let serving = Serving::new(links.clone(), clock);
+        let listener = options
+            .network
+            .listen(&rpc_address)
+            .await
+            .map_err(|source| NodeError::Listen { address: rpc_address.clone(), source })?;
+
+        let node = Arc::new(Self {
+            serving: serving.clone(),
+            replica: replica.clone(),
+            snapshotter,
+            config: config.clone(),
+            look: Arc::new(Notify::new()),
+            identity,
+            tasks: TaskTracker::new(),
+            background: CancellationToken::new(),
+            rpc: CancellationToken::new(),
+            folder,
+        });
+        let rpc = node.rpc.clone();
+        node.tasks.spawn(serve(listener, replica, ServeOptions::default(), rpc));
+        let background = node.background.clone();
+        node.tasks.spawn(Gossiper::new(serving).run(background.clone()));
+        node.tasks.spawn(watcher.run(config, node.look.clone(), background.clone()));
+        node.tasks.spawn(node.clone().keep_ceiling());
+        let (this, accept_loss) = (node.clone(), options.accept_loss);
+        node.tasks.spawn(async move {
+            tokio::select! {
+                () = background.cancelled() => {}
+                () = this.clone().come_up(lost, renew, accept_loss) => {}
+            }
+        });
+        Ok(node)
+    }
+
+    /// Opens views, finds out about lost state, refills, and serves.
+    async fn come_up(self: Arc<Self>, lost: Option<String>, renew: bool, accept_loss: bool) {
+        let engine = self.replica.engine().clone();
+        let links = self.serving.links().clone();
+        let partitions = self.config.current().partitions_of(engine.node());
+        let shown = open_views(&engine, &partitions, &self.background).await;
+        // One round before the folder is trusted: a peer may know a later one.
+        Gossiper::new(self.serving.clone()).round().await;
+        let later = self
+            .identity
+            .held()
+            .await
+            .known
+            .get(engine.node())
+            .copied()
+            .filter(|known| *known > engine.incarnation());
+        let shown = shown.or(later.map(|known| LostState::OldFolder { known }));
+        let reason = lost.or_else(|| shown.as_ref().map(LostState::to_string));
+        if let Some(reason) = reason {
+            tracing::warn!("lost state: {reason}; this node takes writes and votes when refilled");
+            self.replica.set_state(NodeState::Recovering);
+            if let Err(error) = self.start_anew(renew || shown.is_some()).await {
+                tracing::error!("cannot start anew: {error}");
+                return;
+            }
+            refill(&links, &self.replica, &partitions, accept_loss, &self.background).await;
+            if let Err(error) = self.identity.change(|identity| identity.recovered = true).await {
+                tracing::error!("cannot keep the identity: {error}");
+                return;
+            }
+        } else {
+            for p in partitions {
+                engine.set_voting(p, true);
+            }
+        }
+        self.replica.set_state(NodeState::Serving);
+        let background = self.background.clone();
+        self.tasks.spawn(self.snapshotter.clone().run(background.clone()));
+        let snapshotter = self.snapshotter.clone();
+        self.tasks.spawn(async move { snapshotter.follow(background).await });
+    }
+
+    /// Goes on as a new data folder where this one is known to be an old or rolled-back one.
+    async fn start_anew(&self, renew: bool) -> Result<(), NodeError> {
+        let engine = self.replica.engine();
+        let mut next = engine.incarnation();
+        if renew {
+            let known = self.identity.held().await.known.get(engine.node()).copied();
+            let covered = self
+                .config
+                .current()
+                .partitions_of(engine.node())
+                .into_iter()
+                .filter_map(|p| engine.view(p)?.meta.coverage.get(engine.node()).copied())
+                .map(|(incarnation, _)| incarnation);
+            let newest = covered.chain(known).max().unwrap_or_default().max(next);
+            next.0 = engine.clock().now_micros().max(newest.0 + 1);
+        }
+        self.identity
+            .change(|identity| {
+                identity.recovered = false;
+                identity.incarnation = next;
+            })
+            .await?;
+        if renew {
+            engine.adopt(next).await?;
+        }
+        Ok(())
+    }
+
+    /// Keeps the clock's ceiling on disk ahead of the clock.
+    async fn keep_ceiling(self: Arc<Self>) {
+        loop {
+            let needed = self.serving.clock().last_micros() + CEILING_AHEAD_MICROS / 2;
+            if self.identity.held().await.clock_ceiling_micros < needed {
+                let ceiling = needed + CEILING_AHEAD_MICROS / 2;
+                let raised =
+                    self.identity.change(|identity| identity.clock_ceiling_micros = ceiling).await;
+                if let Err(error) = raised {
+                    tracing::error!("cannot keep the clock's ceiling: {error}");
+                }
+            }
+            tokio::select! {
+                () = self.background.cancelled() => return,
+                () = tokio::time::sleep(CEILING_EVERY) => {}
+            }
+        }
+    }
+
+    /// Leaves in good order: nothing new is taken, steps are forced until all that is held here is
+    /// in the snapshot (or the time is over), then the journal is closed and the folder clean.
+    pub async fn drain(&self, limit: Duration) {
+        let until = Instant::now() + limit;
+        let was = self.replica.state();
+        self.replica.set_state(NodeState::Draining);
+        self.serving.finish().await;
+        if was == NodeState::Serving {
+            let drained = tokio::time::timeout_at(until, self.cover_all()).await;
+            if drained.is_err() {
+                tracing::warn!("not drained within {limit:?}; the journal keeps what is left");
+            }
+        }
+        self.stop().await;
+    }
+
+    async fn cover_all(&self) {
+        let engine = self.replica.engine().clone();
+        for p in self.config.current().partitions_of(engine.node()) {
+            while engine.partition_status(p).uncovered > 0 {
+                let first = self.snapshotter.first_in_line(p);
+                let asked = self
+                    .serving
+                    .links()
+                    .call(&first, 10 * CALL_DEADLINE, Request::ForceStep { partition: p })
+                    .await;
+                if asked.is_err() && first != *engine.node() {
+                    let _ = self.snapshotter.step_here(p).await;
+                }
+                if engine.partition_status(p).uncovered > 0 {
+                    tokio::time::sleep(Duration::from_millis(100)).await;
+                }
+            }
+        }
+    }
+
+    /// Stops every task and closes the journal; the folder is clean afterwards.
+    pub async fn stop(&self) {
+        self.background.cancel();
+        self.rpc.cancel();
+        self.tasks.close();
+        self.tasks.wait().await;
+        self.snapshotter.close().await;
+        let engine = self.replica.engine().clone();
+        engine.snapshots().close().await;
+        let closed = tokio::task::spawn_blocking(move || {
+            engine.close();
+            engine.journal().is_failed()
+        })
+        .await;
+        let ceiling = self.serving.clock().last_micros() + 1;
+        if matches!(closed, Ok(None)) {
+            let marked = self
+                .identity
+                .change(|identity| {
+                    identity.clean = true;
+                    identity.clock_ceiling_micros = identity.clock_ceiling_micros.max(ceiling);
+                })
+                .await;
+            if let Err(error) = marked {
+                tracing::error!("cannot mark the folder clean: {error}");
+            }
+        }
+    }
+
+    /// Where the node keeps its data.
+    #[must_use]
+    pub fn data_folder(&self) -> &std::path::Path {
+        self.folder.data()
+    }
+}
+
+fn unknown(node: &NodeId, current: &Published) -> NodeError {
+    NodeError::Unknown {
+        node: node.clone(),
+        deployment: current.config.active.clone(),
+        epoch: current.epoch.to_string(),
+        nodes: current.nodes().map(|node| node.id.as_str()).collect::<Vec<_>>().join(", "),
+    }
+}
+
+/// The store by command line, configuration or default.
+fn open_store(options: &NodeOptions, current: &Published) -> Result<Store, NodeError> {
+    if let Some(store) = &options.store {
+        return Ok(store.clone());
+    }
+    let folder = options.var.join("store");
+    let settings = current.config.cluster.store.as_ref().map_or_else(
+        || StoreSettings::url(&format!("file://{}", folder.display())),
+        store_settings,
+    );
+    Store::open(&settings).map_err(|source| NodeError::Store { url: settings.url.clone(), source })
+}
+
+/// The configuration's store settings as the snapshot crate takes them.
+#[must_use]
+pub fn store_settings(configured: &tako_types::config::StoreSettings) -> StoreSettings {
+    StoreSettings {
+        endpoint: configured.endpoint.clone(),
+        region: configured.region.clone(),
+        access_key_id: configured.access_key_id.clone(),
+        secret_access_key: configured.secret_access_key.as_ref().map(|s| s.expose().to_owned()),
+        path_style: Some(configured.path_style),
+        allow_http: Some(configured.allow_http),
+        ..StoreSettings::url(&configured.url)
+    }
+}
+
+/// The id of the cluster's data: the store's, or the folder's while the store is away.
+///
+/// A new store gets a new id; who creates it is decided by the store.
+async fn cluster_id(
+    store: &Store,
+    folder: &Folder,
+    seed: u64,
+    shutdown: &CancellationToken,
+) -> Result<ClusterId, NodeError> {
+    let drawn = ClusterId(u128::from(seed) << 64 | u128::from(seed.rotate_left(29) ^ 0x9e37_79b9));
+    loop {
+        let found = match store.probe().await {
+            Ok(()) => store.cluster_id(Some(drawn)).await,
+            Err(error) => Err(error),
+        };
+        let error = match found {
+            Ok(Some(id)) => return Ok(id),
+            Ok(None) => continue,
+            Err(error) if !error.kind().retry() => {
+                return Err(NodeError::Store { url: store.root().to_string(), source: error });
+            }
+            Err(error) => error,
+        };
+        if let Some(identity) = folder.peek_identity() {
+            tracing::warn!("object store: {error}; starting with what the folder knows");
+            return Ok(identity.cluster);
+        }
+        tracing::warn!("object store: {error}; a new folder cannot start without it");
+        tokio::select! {
+            () = shutdown.cancelled() => return Err(NodeError::Stopped),
+            () = tokio::time::sleep(Duration::from_secs(1)) => {}
+        }
+    }
+}
+
+/// Names one run of one process in its versions.
+pub(crate) fn origin_of(id: &NodeId, now_micros: u64, seed: u64) -> u64 {
+    let mut bytes = id.as_str().as_bytes().to_vec();
+    bytes.extend_from_slice(&now_micros.to_be_bytes());
+    bytes.extend_from_slice(&seed.to_be_bytes());
+    xxhash_rust::xxh3::xxh3_64(&bytes)
+}

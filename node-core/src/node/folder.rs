@@ -1,0 +1,147 @@
+//! A node's files: `<var>/data/<id>/{identity,journal,cache}`, `<var>/etc/node-<id>/`.
+//!
+//! Nothing of an old or foreign folder is ever deleted: it is moved aside under another name.
+
+use std::path::{Path, PathBuf};
+
+use tako_journal::{DirLock, Identity, IdentityError, boot_id, lock_dir};
+use tako_types::{ClusterId, Incarnation, NodeId, config::Durability};
+
+/// See the module.
+#[derive(Debug)]
+pub(super) struct Folder {
+    data: PathBuf,
+    etc: PathBuf,
+    _lock: DirLock,
+}
+
+/// An identity to go on with, and why the folder lost state, if it did.
+#[derive(Debug)]
+pub(super) struct Opened {
+    pub(super) identity: Identity,
+    pub(super) lost: Option<String>,
+    /// The folder acknowledged what it may not have any more: it must go on as a new one.
+    pub(super) renew: bool,
+}
+
+impl Folder {
+    /// Makes and locks the folder.
+    pub(super) fn open(var: &Path, id: &NodeId) -> Result<Self, IdentityError> {
+        let data = var.join("data").join(id.as_str());
+        let etc = var.join("etc").join(format!("node-{id}"));
+        let _lock = lock_dir(&data)?;
+        Ok(Self { data, etc, _lock })
+    }
+
+    pub(super) fn data(&self) -> &Path {
+        &self.data
+    }
+
+    pub(super) fn etc(&self) -> &Path {
+        &self.etc
+    }
+
+    pub(super) fn journal(&self) -> PathBuf {
+        self.data.join("journal")
+    }
+
+    pub(super) fn cache(&self) -> PathBuf {
+        self.data.join("cache")
+    }
+
+    /// The identity as it lies there, if it is intact.
+    pub(super) fn peek_identity(&self) -> Option<Identity> {
+        Identity::load(&self.data).ok().flatten()
+    }
+
+    /// Reads the identity or makes a new one, and marks the folder as in use.
+    pub(super) fn open_identity(
+        &self,
+        id: &NodeId,
+        cluster: ClusterId,
+        durability: Durability,
+        now_micros: u64,
+    ) -> Result<Opened, IdentityError> {
+        let boot = boot_id().unwrap_or_default();
+        let (held, mut lost) = match Identity::load(&self.data) {
+            Ok(Some(held)) if held.cluster != cluster || held.node != *id => {
+                let moved = self.move_aside("foreign")?;
+                let whose = if held.cluster == cluster { held.node.as_str() } else { "a cluster" };
+                let reason = format!(
+                    "the data folder is of {whose} that this node does not belong to; it was \
+                     moved to {moved}"
+                );
+                (None, Some(reason))
+            }
+            Ok(Some(held)) => (Some(held), None),
+            Ok(None) if self.journal().exists() => {
+                let moved = self.move_aside("unnamed")?;
+                (None, Some(format!("the journal has no identity; it was moved to {moved}")))
+            }
+            Ok(None) => (None, Some("the data folder is new".to_owned())),
+            Err(IdentityError::Damaged { path, reason }) => {
+                let moved = self.move_aside("damaged")?;
+                let text = format!("{} is damaged ({reason}); moved to {moved}", path.display());
+                (None, Some(text))
+            }
+            Err(error) => return Err(error),
+        };
+        let mut renew = false;
+        let identity = match held {
+            Some(held) => {
+                if !held.recovered {
+                    lost = Some("an earlier recovery did not end".to_owned());
+                }
+                let machine_stopped = !held.clean && held.boot_id != boot;
+                if machine_stopped && held.durability != Durability::Fsync {
+                    lost = Some(format!(
+                        "the machine stopped while durability was `{}`",
+                        held.durability.as_str()
+                    ));
+                }
+                renew = lost.is_some();
+                held
+            }
+            None => Identity {
+                cluster,
+                node: id.clone(),
+                incarnation: Incarnation(now_micros),
+                clock_ceiling_micros: 0,
+                boot_id: String::new(),
+                clean: false,
+                durability,
+                recovered: false,
+                known: Default::default(),
+            },
+        };
+        let identity = Identity {
+            boot_id: boot,
+            clean: false,
+            durability,
+            recovered: identity.recovered && lost.is_none(),
+            ..identity
+        };
+        identity.store(&self.data)?;
+        Ok(Opened { identity, lost, renew })
+    }
+
+    /// Moves identity and journal to a sibling folder; gives its name.
+    fn move_aside(&self, why: &str) -> Result<String, IdentityError> {
+        let parent = self.data.parent().unwrap_or(&self.data);
+        let name = self.data.file_name().map(|n| n.to_string_lossy().into_owned());
+        let name = name.unwrap_or_default();
+        let aside = (1..)
+            .map(|n| parent.join(format!("{name}.{why}-{n}")))
+            .find(|path| !path.exists())
+            .unwrap_or_else(|| parent.join(format!("{name}.{why}")));
+        let io = |source| IdentityError::io("move aside", &self.data, source);
+        std::fs::create_dir_all(&aside).map_err(io)?;
+        for part in ["identity", "journal"] {
+            let from = self.data.join(part);
+            if from.exists() {
+                std::fs::rename(&from, aside.join(part)).map_err(io)?;
+            }
+        }
+        Ok(aside.display().to_string())
+    }
+}

@@ -1,0 +1,96 @@
+//! Assembly of a proxy: a serving process without data of its own.
+//!
+//! It keeps only configurations, gossips to learn who is there, and serves by RPC to the nodes.
+
+use std::{path::PathBuf, sync::Arc};
+
+use tako_flatbuf::{Network, PeerOptions, Peers};
+use tako_types::{Clock, HybridClock, NodeId};
+use tokio::sync::Notify;
+use tokio_util::{sync::CancellationToken, task::TaskTracker};
+
+use crate::{
+    configuration::{AdoptError, ConfigCell, ConfigSource, ConfigWatcher, newest_kept},
+    links::Links,
+    membership::{Gossiper, Membership},
+    node::origin_of,
+    replication::Serving,
+};
+
+/// Everything a proxy is made of.
+pub struct ProxyOptions {
+    /// Its name, such as `p1`.
+    pub id: NodeId,
+    /// Folder for kept configurations.
+    pub var: PathBuf,
+    /// Where configurations come from.
+    pub source: ConfigSource,
+    /// Time.
+    pub clock: Arc<dyn Clock>,
+    /// Randomness for its versions' origin.
+    pub seed: u64,
+    /// Byte streams to the nodes.
+    pub network: Arc<dyn Network>,
+}
+
+/// A running proxy.
+pub struct Proxy {
+    /// Serves clients' requests.
+    pub serving: Arc<Serving>,
+    /// The configuration in force.
+    pub config: Arc<ConfigCell>,
+    /// Notify it to look for a newer configuration at once.
+    pub look: Arc<Notify>,
+    tasks: TaskTracker,
+    background: CancellationToken,
+}
+
+impl Proxy {
+    /// Starts a proxy; `None` when the shutdown came before a configuration.
+    ///
+    /// # Errors
+    /// [`AdoptError`] when the configuration cannot be kept.
+    pub async fn start(
+        options: ProxyOptions,
+        shutdown: CancellationToken,
+    ) -> Result<Option<Self>, AdoptError> {
+        let etc = options.var.join("etc").join(format!("proxy-{}", options.id));
+        let mut watcher = ConfigWatcher::new(options.source.clone(), options.network.clone());
+        let first = match newest_kept(&etc) {
+            Some(kept) => kept,
+            None => match watcher.first(&shutdown).await {
+                Some(first) => first,
+                None => return Ok(None),
+            },
+        };
+        let config = Arc::new(ConfigCell::new(first, Some(etc))?);
+        if let Ok(fresh) = watcher.fetch(Some(&config.current())).await {
+            let _ = config.adopt(fresh);
+        }
+        let origin = origin_of(&options.id, options.clock.now_micros(), options.seed);
+        let clock = HybridClock::new(options.clock, origin, 0);
+        let peers = Arc::new(Peers::new(options.network, PeerOptions::new(options.id.clone())));
+        let membership = Arc::new(Membership::default());
+        let serving =
+            Serving::new(Links::new(options.id, config.clone(), membership, peers), clock);
+        let proxy = Self {
+            serving: serving.clone(),
+            config: config.clone(),
+            look: Arc::new(Notify::new()),
+            tasks: TaskTracker::new(),
+            background: CancellationToken::new(),
+        };
+        let background = proxy.background.clone();
+        proxy.tasks.spawn(Gossiper::new(serving).run(background.clone()));
+        proxy.tasks.spawn(watcher.run(config, proxy.look.clone(), background));
+        Ok(Some(proxy))
+    }
+
+    /// Lets answered writes end at every replica, then stops every task.
+    pub async fn stop(&self) {
+        self.serving.finish().await;
+        self.background.cancel();
+        self.tasks.close();
+        self.tasks.wait().await;
+    }
+}

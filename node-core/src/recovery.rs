@@ -1,0 +1,262 @@
+//! From a started process to a voting replica: opening views, finding lost state, refilling.
+//!
+//! A node with an intact folder votes as soon as a partition's view is open: a restart of the
+//! whole cluster needs nobody. A node that lost state (empty, older, damaged or foreign folder)
+//! takes writes but does not vote on a partition until its view is open and it has pulled the
+//! tails of N−W+1 *other* replicas that are not recovering, or of all others. Invariant: from
+//! then on it holds whatever any acknowledged write left outside the snapshot.
+
+use std::{sync::Arc, time::Duration};
+
+use futures::{StreamExt, stream};
+use tako_flatbuf::{NodeState, Record, Request, Response, RpcError};
+use tako_types::{
+    ErrorKind, Incarnation, Lsn, NodeId, PartitionId, StepNumber, limits::CALL_DEADLINE,
+};
+use tokio::time::sleep;
+use tokio_util::sync::CancellationToken;
+
+use crate::{engine::Engine, links::Links, replica::Replica};
+
+/// Partitions opened or refilled at one time.
+const AT_ONCE: usize = 8;
+/// Pause before asking again who could not be reached.
+const AGAIN_AFTER: Duration = Duration::from_millis(500);
+/// Keys asked for in one Fetch.
+const FETCH_KEYS: usize = 1_024;
+
+/// Why a node's own folder does not hold all that the node acknowledged.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum LostState {
+    /// The snapshot covers entries of this folder that it does not have.
+    RolledBack {
+        /// Where it showed.
+        partition: PartitionId,
+        /// LSN that the snapshot covers.
+        covered: Lsn,
+        /// Last LSN of the folder.
+        last: Lsn,
+    },
+    /// A later folder of this node is known.
+    OldFolder {
+        /// The later one.
+        known: Incarnation,
+    },
+}
+
+impl std::fmt::Display for LostState {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::RolledBack { partition, covered, last } => write!(
+                f,
+                "the data folder was rolled back: partition {partition} is covered up to entry \
+                 {covered}, the journal ends at {last}"
+            ),
+            Self::OldFolder { known } => {
+                write!(f, "the data folder is an old one: folder {known} came after it")
+            }
+        }
+    }
+}
+
+/// Opens every own partition's newest view; retries until the store answers or the shutdown.
+///
+/// Answers with what shows that the folder lost state, if anything does.
+pub async fn open_views(
+    engine: &Arc<Engine>,
+    partitions: &[PartitionId],
+    shutdown: &CancellationToken,
+) -> Option<LostState> {
+    let opened = stream::iter(partitions.iter().copied())
+        .map(|p| open_view(engine, p, shutdown))
+        .buffer_unordered(AT_ONCE)
+        .collect::<Vec<_>>()
+        .await;
+    opened.into_iter().flatten().next()
+}
+
+async fn open_view(
+    engine: &Arc<Engine>,
+    p: PartitionId,
+    shutdown: &CancellationToken,
+) -> Option<LostState> {
+    // What was durable before the view is looked at; later entries prove nothing.
+    let last = engine.applied_lsn();
+    let mut wait = Duration::from_millis(200);
+    let view = loop {
+        match engine.open_latest(p).await {
+            Ok(view) => break view,
+            Err(error) => {
+                tracing::warn!(partition = p.0, "snapshot not readable yet: {error}");
+                tokio::select! {
+                    () = shutdown.cancelled() => return None,
+                    () = sleep(wait) => wait = (wait * 2).min(Duration::from_secs(5)),
+                }
+            }
+        }
+    };
+    let (known, covered) = view.meta.coverage.get(engine.node()).copied()?;
+    if known > engine.incarnation() {
+        return Some(LostState::OldFolder { known });
+    }
+    (known == engine.incarnation() && covered > last).then_some(LostState::RolledBack {
+        partition: p,
+        covered,
+        last,
+    })
+}
+
+/// Refills a node that lost state; each partition votes as soon as it may.
+///
+/// `accept_loss`: an operator said to go on without the replicas that cannot be reached.
+pub async fn refill(
+    links: &Arc<Links>,
+    replica: &Arc<Replica>,
+    partitions: &[PartitionId],
+    accept_loss: bool,
+    shutdown: &CancellationToken,
+) {
+    stream::iter(partitions.iter().copied())
+        .for_each_concurrent(AT_ONCE, |p| async move {
+            tokio::select! {
+                () = shutdown.cancelled() => {}
+                () = refill_partition(links, replica, p, accept_loss) => {}
+            }
+        })
+        .await;
+}
+
+/// What one pull of another replica's tail came to.
+struct PulledFrom {
+    state: NodeState,
+    step: StepNumber,
+}
+
+async fn refill_partition(
+    links: &Arc<Links>,
+    replica: &Arc<Replica>,
+    p: PartitionId,
+    accept_loss: bool,
+) {
+    let engine = replica.engine();
+    let mut said = String::new();
+    loop {
+        let current = links.config.current();
+        let quorum = current.quorum(p);
+        let others: Vec<NodeId> =
+            current.replicas(p).iter().filter(|node| **node != links.me).cloned().collect();
+        let pulls = stream::iter(others.clone())
+            .map(|node| async move {
+                let pulled = pull_all(links, engine, p, &node).await;
+                (node, pulled)
+            })
+            .buffer_unordered(others.len().max(1))
+            .collect::<Vec<_>>()
+            .await;
+        let mut intact = 0;
+        let mut answered = 0;
+        let mut newest = StepNumber(0);
+        let mut missing = Vec::new();
+        for (node, pulled) in pulls {
+            match pulled {
+                Ok(pulled) => {
+                    answered += 1;
+                    newest = newest.max(pulled.step);
+                    intact += usize::from(matches!(
+                        pulled.state,
+                        NodeState::Serving | NodeState::Draining
+                    ));
+                }
+                Err(error) => missing.push(format!("{node} ({})", error.message)),
+            }
+        }
+        // What a later step covers is in no tail any more: the own view must show that step.
+        if engine.step(p) < newest
+            && let Err(error) = engine.open_latest(p).await
+        {
+            tracing::warn!(partition = p.0, "snapshot not readable yet: {error}");
+            sleep(AGAIN_AFTER).await;
+            continue;
+        }
+        let enough = quorum.w > 1 && intact > quorum.n - quorum.w;
+        let everybody = answered == others.len();
+        if enough || everybody || accept_loss {
+            if !enough && !others.is_empty() {
+                tracing::warn!(
+                    partition = p.0,
+                    intact,
+                    "possible_loss: voting again without enough replicas that kept their state"
+                );
+            }
+            engine.set_voting(p, true);
+            return;
+        }
+        let waiting = missing.join(", ");
+        if waiting != said {
+            tracing::warn!(partition = p.0, intact, "recovering; waiting for {waiting}");
+            said = waiting;
+        }
+        sleep(AGAIN_AFTER).await;
+    }
+}
+
+/// Pulls another replica's whole tail of a partition into this node's journal.
+async fn pull_all(
+    links: &Arc<Links>,
+    engine: &Arc<Engine>,
+    p: PartitionId,
+    node: &NodeId,
+) -> Result<PulledFrom, RpcError> {
+    let mut after = Lsn(0);
+    let mut folder = Incarnation(0);
+    loop {
+        let request = Request::Tail {
+            partition: p,
+            after,
+            incarnation: folder,
+            puller: links.me.clone(),
+            puller_incarnation: engine.incarnation(),
+        };
+        let answer = links.call(node, CALL_DEADLINE, request).await?;
+        let Response::Tail { incarnation, upto, step, state, entries, more, .. } = answer else {
+            return Err(RpcError::new(ErrorKind::Internal, "answered something else"));
+        };
+        if folder.0 > 0 && incarnation != folder {
+            return Err(RpcError::new(ErrorKind::Conflict, "its data folder changed"));
+        }
+        let keys = entries.into_iter().map(|entry| entry.key).collect();
+        fetch_into(links, engine, p, node, keys).await?;
+        if !more {
+            return Ok(PulledFrom { state, step });
+        }
+        (after, folder) = (upto, incarnation);
+    }
+}
+
+async fn fetch_into(
+    links: &Arc<Links>,
+    engine: &Arc<Engine>,
+    p: PartitionId,
+    node: &NodeId,
+    mut keys: Vec<tako_types::StoredKey>,
+) -> Result<(), RpcError> {
+    while !keys.is_empty() {
+        let batch: Vec<_> = keys.iter().take(FETCH_KEYS).cloned().collect();
+        let request = Request::Fetch { partition: p, keys: batch.clone() };
+        let answer = links.call(node, 2 * CALL_DEADLINE, request).await?;
+        let Response::Fetch { records, more } = answer else {
+            return Err(RpcError::new(ErrorKind::Internal, "answered something else"));
+        };
+        let got: std::collections::HashSet<_> = records.iter().map(Record::key).collect();
+        let puts = records.into_iter().map(|record| engine.put(p, record));
+        for put in futures::future::join_all(puts).await {
+            put.map_err(crate::replica::rpc_error)?;
+        }
+        // What is not held any more was covered by a step since; the caller's view will show it.
+        keys.retain(|key| !got.contains(key) && (more || !batch.contains(key)));
+        if more && got.is_empty() {
+            return Err(RpcError::new(ErrorKind::Internal, "an empty page that is not the last"));
+        }
+    }
+    Ok(())
+}

@@ -1,0 +1,356 @@
+//! What a node answers to other processes: the RPC requests, over its engine.
+//!
+//! Refuses partitions that are not its own and epochs it knows to be old. Tail, Fetch, Gossip,
+//! Configuration and Health are answered in every state. Invariant: an incarnation named by a
+//! Tail is on disk here before the answer goes out, and every later acknowledgement names it.
+
+use std::sync::{
+    Arc, OnceLock, Weak,
+    atomic::{AtomicU8, AtomicU64, Ordering},
+};
+
+use async_trait::async_trait;
+use tako_flatbuf::{
+    CallHead, Caller, GossipState, NodeState, PartitionGossip, PutOutcome, Record, Request,
+    Response, RpcError, Service, StatAnswer, StepAnnouncement,
+};
+use tako_snapshot::{Checkpoint, Meta};
+use tako_types::{ClusterId, ErrorKind, Incarnation, NodeId, PartitionId, StoredKey, Version};
+
+use crate::{
+    configuration::ConfigCell,
+    engine::{Accepted, Engine, EngineError, Missed, View},
+    identity::IdentityKeeper,
+    membership::Membership,
+    snapshotter::Snapshotter,
+};
+
+/// Milliseconds a client waits when a queue or disk is full.
+const BUSY_WAIT_MS: u64 = 1_000;
+
+/// See the module.
+pub struct Replica {
+    engine: Arc<Engine>,
+    config: Arc<ConfigCell>,
+    membership: Arc<Membership>,
+    identity: Arc<IdentityKeeper>,
+    snapshotter: OnceLock<Weak<Snapshotter>>,
+    state: AtomicU8,
+    drift_refused: AtomicU64,
+}
+
+impl Replica {
+    /// A replica over an engine; `starting` until told otherwise.
+    #[must_use]
+    pub fn new(
+        engine: Arc<Engine>,
+        config: Arc<ConfigCell>,
+        membership: Arc<Membership>,
+        identity: Arc<IdentityKeeper>,
+    ) -> Arc<Self> {
+        Arc::new(Self {
+            engine,
+            config,
+            membership,
+            identity,
+            snapshotter: OnceLock::new(),
+            state: AtomicU8::new(NodeState::Starting as u8),
+            drift_refused: AtomicU64::new(0),
+        })
+    }
+
+    /// Tells the replica who makes its steps.
+    pub fn attach(&self, snapshotter: &Arc<Snapshotter>) {
+        let _ = self.snapshotter.set(Arc::downgrade(snapshotter));
+    }
+
+    /// The node's store.
+    #[must_use]
+    pub fn engine(&self) -> &Arc<Engine> {
+        &self.engine
+    }
+
+    /// The node's state.
+    #[must_use]
+    pub fn state(&self) -> NodeState {
+        NodeState::from_wire(self.state.load(Ordering::Acquire))
+    }
+
+    /// Moves the node to another state.
+    pub fn set_state(&self, state: NodeState) {
+        self.state.store(state as u8, Ordering::Release);
+        tracing::info!(?state, "node state");
+    }
+
+    /// Answers one request, whoever asks.
+    ///
+    /// # Errors
+    /// [`RpcError`] with what the caller should do.
+    pub async fn handle(&self, request: Request) -> Result<Response, RpcError> {
+        match request {
+            Request::Hello { cluster, node, .. } => self.hello(cluster, &node),
+            Request::Put { partition, record, .. } => {
+                self.owned(partition)?;
+                self.put(partition, record).await.map(Response::Put)
+            }
+            Request::Get { partition, key } => {
+                self.owned(partition)?;
+                let vote = self.engine.vote(partition, &key).await.map_err(rpc_error)?;
+                Ok(Response::Get {
+                    record: vote.record,
+                    step: vote.step,
+                    covered: vote.covered,
+                    voting: self.engine.is_voting(partition),
+                })
+            }
+            Request::Stat { partition, keys, merged } => {
+                self.owned(partition)?;
+                self.stat(partition, &keys, merged).await
+            }
+            Request::Tail { partition, after, incarnation, puller, puller_incarnation } => {
+                self.on_puller(&puller, puller_incarnation).await?;
+                let page = self.engine.tail(partition, after, incarnation);
+                Ok(Response::Tail {
+                    incarnation: self.engine.incarnation(),
+                    upto: page.upto,
+                    step: page.step,
+                    covered: page.quiet,
+                    state: self.state(),
+                    entries: page.entries,
+                    more: page.more,
+                })
+            }
+            Request::Fetch { partition, keys } => {
+                let (records, more) =
+                    self.engine.fetch(partition, &keys).await.map_err(rpc_error)?;
+                Ok(Response::Fetch { records, more })
+            }
+            Request::Gossip(state) => {
+                self.on_gossip(state).await?;
+                Ok(Response::Gossip(self.gossip_state()))
+            }
+            Request::Step(announcement) => self.on_step(announcement).await,
+            Request::ForceStep { partition } => {
+                self.owned(partition)?;
+                let snapshotter =
+                    self.snapshotter.get().and_then(Weak::upgrade).ok_or_else(|| {
+                        RpcError::new(ErrorKind::Unavailable, "this node takes no steps")
+                    })?;
+                let step = snapshotter
+                    .forced(partition)
+                    .await
+                    .map_err(|error| RpcError::new(error.kind(), error.to_string()))?;
+                Ok(Response::ForceStep { step })
+            }
+            Request::Configuration { above } => {
+                let current = self.config.current();
+                let document = (current.epoch.number > above).then(|| current.encode().into());
+                Ok(Response::Configuration { document })
+            }
+            Request::Health => Ok(Response::Health { state: self.state() }),
+        }
+    }
+
+    /// Lets in whoever belongs to this cluster; a proxy belongs to whichever it asks.
+    fn hello(&self, cluster: Option<ClusterId>, node: &NodeId) -> Result<Response, RpcError> {
+        let own = self.identity.cluster();
+        if cluster.is_some_and(|cluster| cluster != own) {
+            let text = format!("{node} is of another cluster than {}", self.engine.node());
+            return Err(RpcError::new(ErrorKind::Invalid, text));
+        }
+        Ok(Response::Hello {
+            cluster: Some(own),
+            node: self.engine.node().clone(),
+            incarnation: self.engine.incarnation(),
+        })
+    }
+
+    /// What this node tells of itself.
+    #[must_use]
+    pub fn gossip_state(&self) -> GossipState {
+        let current = self.config.current();
+        let me = self.engine.node();
+        let partitions = current
+            .partitions_of(me)
+            .into_iter()
+            .map(|partition| {
+                let status = self.engine.partition_status(partition);
+                PartitionGossip {
+                    partition,
+                    newest: Version::ZERO,
+                    last_lsn: status.last_lsn,
+                    step: status.step,
+                    covered: status.uncovered == 0,
+                    snapshotter: false,
+                }
+            })
+            .collect();
+        GossipState {
+            node: me.clone(),
+            incarnation: self.engine.incarnation(),
+            state: self.state(),
+            clock_micros: self.engine.clock().now_micros(),
+            epoch: current.epoch,
+            load: 0,
+            known: self.membership.known(),
+            partitions,
+        }
+    }
+
+    /// Takes in what another process told; incarnations go to disk first.
+    async fn on_gossip(&self, state: GossipState) -> Result<(), RpcError> {
+        self.remember(&state.known).await?;
+        if state.incarnation.0 > 0 {
+            self.remember(&[(state.node.clone(), state.incarnation)]).await?;
+        }
+        // A proxy gossips too, to learn; it is no node of the configuration.
+        if self.config.current().node(&state.node).is_some() {
+            self.membership.on_gossip(state, None);
+        }
+        Ok(())
+    }
+
+    async fn on_puller(&self, node: &NodeId, incarnation: Incarnation) -> Result<(), RpcError> {
+        if incarnation.0 == 0 {
+            return Ok(());
+        }
+        self.remember(&[(node.clone(), incarnation)]).await
+    }
+
+    /// Makes incarnations durable before anything is answered that may depend on them.
+    pub(crate) async fn remember(&self, known: &[(NodeId, Incarnation)]) -> Result<(), RpcError> {
+        let new: Vec<_> = known
+            .iter()
+            .filter(|(node, inc)| self.membership.incarnation(node).is_none_or(|old| old < *inc))
+            .cloned()
+            .collect();
+        if new.is_empty() {
+            return Ok(());
+        }
+        self.identity.remember(&new).await.map_err(|error| {
+            RpcError::new(ErrorKind::Unavailable, format!("cannot keep an incarnation: {error}"))
+        })?;
+        for (node, incarnation) in new {
+            self.membership.learn(&node, incarnation);
+        }
+        Ok(())
+    }
+
+    fn owned(&self, p: PartitionId) -> Result<(), RpcError> {
+        let current = self.config.current();
+        if u32::from(p.0) < current.config.partitions
+            && current.replicas(p).contains(self.engine.node())
+        {
+            return Ok(());
+        }
+        let text = format!("{} is no replica of partition {p}", self.engine.node());
+        Err(RpcError::new(ErrorKind::Invalid, text))
+    }
+
+    async fn put(&self, p: PartitionId, record: Record) -> Result<PutOutcome, RpcError> {
+        if record.key().partition(self.engine.partitions_log2()) != p {
+            return Err(RpcError::new(ErrorKind::Invalid, "the key is of another partition"));
+        }
+        // The serving node checked its client; here a far version is only counted, as refusing
+        // would let one bad clock deny a quorum. It does not move this node's clock.
+        if self.engine.clock().observe(record.version()).is_err() {
+            self.drift_refused.fetch_add(1, Ordering::Relaxed);
+        }
+        match self.engine.put(p, record).await.map_err(rpc_error)? {
+            Accepted::Superseded(version) => Ok(PutOutcome::Superseded { version }),
+            Accepted::Yes { voting } => {
+                let current = self.config.current();
+                Ok(PutOutcome::Accepted {
+                    incarnation: self.engine.incarnation(),
+                    voting,
+                    known: self.membership.known_of(current.replicas(p)),
+                })
+            }
+        }
+    }
+
+    async fn stat(
+        &self,
+        p: PartitionId,
+        keys: &[StoredKey],
+        merged: bool,
+    ) -> Result<Response, RpcError> {
+        let voting = self.engine.is_voting(p);
+        if !merged {
+            let (answers, step) = self.engine.stat_index(p, keys);
+            return Ok(Response::Stat { answers, step, voting });
+        }
+        let mut answers = Vec::with_capacity(keys.len());
+        let mut step = None;
+        for key in keys {
+            let vote = self.engine.vote(p, key).await.map_err(rpc_error)?;
+            step = Some(step.map_or(vote.step, |step| vote.step.min(step)));
+            answers.push(match vote.record {
+                Some(record) => StatAnswer { version: Some(record.version()), crc: record.crc() },
+                None => StatAnswer { version: None, crc: 0 },
+            });
+        }
+        let step = step.unwrap_or_else(|| self.engine.step(p));
+        Ok(Response::Stat { answers, step, voting })
+    }
+
+    /// Moves on to an announced step.
+    async fn on_step(&self, announced: StepAnnouncement) -> Result<Response, RpcError> {
+        let p = announced.partition;
+        self.owned(p)?;
+        if self.engine.step(p) < announced.step {
+            let checkpoint = Checkpoint { id: announced.checkpoint, manifest: announced.manifest };
+            let reader = self
+                .engine
+                .snapshots()
+                .reader_at(p, checkpoint)
+                .await
+                .map_err(|source| rpc_error(EngineError::Snapshot { partition: p, source }))?;
+            let meta = Meta {
+                step: announced.step,
+                highest: announced.highest,
+                coverage: announced
+                    .coverage
+                    .into_iter()
+                    .map(|(node, incarnation, lsn)| (node, (incarnation, lsn)))
+                    .collect(),
+            };
+            let missed = match announced.missed {
+                Some(digests) if self.engine.step(p) == announced.previous => {
+                    Missed::Keys(digests.into_iter().collect())
+                }
+                _ => Missed::All,
+            };
+            self.engine.install(p, Arc::new(View { meta, reader: Some(reader) }), &missed);
+        }
+        Ok(Response::Step { step: self.engine.step(p) })
+    }
+}
+
+#[async_trait]
+impl Service for Replica {
+    async fn call(
+        &self,
+        _caller: &Caller,
+        head: &CallHead,
+        request: Request,
+    ) -> Result<Response, RpcError> {
+        let own = self.config.epoch().number;
+        let any_epoch =
+            !matches!(request, Request::Put { .. } | Request::Get { .. } | Request::Stat { .. });
+        if head.epoch < own && !any_epoch {
+            return Err(RpcError::stale_epoch(own));
+        }
+        self.handle(request).await
+    }
+}
+
+/// An engine's error as a peer sees it.
+pub(crate) fn rpc_error(error: EngineError) -> RpcError {
+    let kind = error.kind();
+    let mut out = RpcError::new(kind, error.to_string());
+    if kind == ErrorKind::Busy {
+        out.detail = BUSY_WAIT_MS;
+    }
+    out
+}

@@ -1,0 +1,253 @@
+//! A client's request over the replicas of its key: what a serving node does.
+//!
+//! ```text
+//! put: one version ─► all replicas at once ─► W acknowledgements of each set ─► answer
+//! get: whole vote of the best replica + index answers of R−1 others ─► newest; where they differ
+//!      it is written back to W before the answer
+//! ```
+//! Any node and any proxy serves any key. Calls: links (replicas), quorum (pure counting).
+//! Called by: the gateways. Invariants: no request without a deadline; an answer "absent" only
+//! when R replicas said so.
+
+mod quorum;
+mod read;
+mod write;
+
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering},
+    },
+    time::Duration,
+};
+
+pub use read::Read;
+use tako_flatbuf::{NodeState, RpcError};
+use tako_types::{
+    Drift, ErrorKind, HybridClock, NodeId, PartitionId,
+    config::Quorum,
+    limits::{CALL_DEADLINE, CLOCK_DRIFT_MAX},
+};
+use tokio_util::task::TaskTracker;
+pub use write::{Write, Written};
+
+use crate::links::Links;
+
+/// Writes that may go on behind their answers before new ones wait for their own rest.
+const FINISHING_COUNT_MAX: usize = 4_096;
+
+/// Why a client's request failed.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum RequestError {
+    /// The request cannot be served as it is.
+    #[error("{0}")]
+    Invalid(String),
+    /// The client's timestamp is too far in the future.
+    #[error(transparent)]
+    Drift(#[from] Drift),
+    /// Too few replicas answered a read.
+    #[error("{got} of {need} replicas answered: {reason}")]
+    TooFewVotes {
+        /// Votes that came.
+        got: usize,
+        /// Votes needed.
+        need: usize,
+        /// What the last failing replica said.
+        reason: String,
+    },
+    /// Too few replicas took a write; some may have.
+    #[error(
+        "{got} of {need} replicas took the write; its outcome is unknown, a retry is safe: {reason}"
+    )]
+    TooFewAcks {
+        /// Acknowledgements that came.
+        got: usize,
+        /// Acknowledgements needed.
+        need: usize,
+        /// What the last failing replica said.
+        reason: String,
+    },
+    /// The time was over; a write may have happened.
+    #[error("not done within {0:?}; for a write the outcome is unknown, a retry is safe")]
+    Deadline(Duration),
+    /// Other writers kept winning.
+    #[error("other writes to this key kept winning; retry")]
+    Contended,
+    /// Queues or disks are full.
+    #[error("busy: {0}")]
+    Busy(String),
+    /// This process must not issue versions.
+    #[error(
+        "the clock of {node} is {offset:?} off its peers'; it serves no writes until that is mended"
+    )]
+    Clock {
+        /// This process.
+        node: NodeId,
+        /// How far.
+        offset: Duration,
+    },
+}
+
+impl RequestError {
+    /// What the client does next.
+    #[must_use]
+    pub fn kind(&self) -> ErrorKind {
+        match self {
+            Self::Invalid(_) | Self::Drift(_) => ErrorKind::Invalid,
+            Self::TooFewVotes { .. } | Self::TooFewAcks { .. } | Self::Clock { .. } => {
+                ErrorKind::Unavailable
+            }
+            Self::Deadline(_) => ErrorKind::Deadline,
+            Self::Contended => ErrorKind::Conflict,
+            Self::Busy(_) => ErrorKind::Busy,
+        }
+    }
+}
+
+/// Counters of one serving process.
+#[derive(Debug, Default)]
+pub struct ServingMetrics {
+    /// Reads served.
+    pub reads: AtomicU64,
+    /// Writes served.
+    pub writes: AtomicU64,
+    /// Reads that found replicas differing and wrote the newest back.
+    pub write_backs: AtomicU64,
+    /// Writes sent again with a higher version.
+    pub restamps: AtomicU64,
+    /// Acknowledgements of replaced data folders.
+    pub void_acks: AtomicU64,
+    /// Reads that asked one more replica because the first was slow.
+    pub hedges: AtomicU64,
+}
+
+/// Serves clients' requests; see the module.
+pub struct Serving {
+    links: Arc<Links>,
+    clock: HybridClock,
+    metrics: ServingMetrics,
+    finishing: TaskTracker,
+    finishing_count: Arc<AtomicUsize>,
+    clock_off_micros: AtomicU64,
+    stopped: AtomicBool,
+}
+
+impl Serving {
+    /// Serves over `links`, with versions of `clock`.
+    #[must_use]
+    pub fn new(links: Arc<Links>, clock: HybridClock) -> Arc<Self> {
+        Arc::new(Self {
+            links,
+            clock,
+            metrics: ServingMetrics::default(),
+            finishing: TaskTracker::new(),
+            finishing_count: Arc::new(AtomicUsize::new(0)),
+            clock_off_micros: AtomicU64::new(0),
+            stopped: AtomicBool::new(false),
+        })
+    }
+
+    /// The replicas and the configuration.
+    #[must_use]
+    pub fn links(&self) -> &Arc<Links> {
+        &self.links
+    }
+
+    /// Counters.
+    #[must_use]
+    pub fn metrics(&self) -> &ServingMetrics {
+        &self.metrics
+    }
+
+    /// The clock of this process.
+    #[must_use]
+    pub fn clock(&self) -> &HybridClock {
+        &self.clock
+    }
+
+    /// Tells how far this process's clock is off the others'; above half the drift it stops
+    /// issuing versions.
+    pub fn set_clock_offset(&self, micros: i64) {
+        self.clock_off_micros.store(micros.unsigned_abs(), Ordering::Relaxed);
+    }
+
+    fn check_clock(&self) -> Result<(), RequestError> {
+        let offset = Duration::from_micros(self.clock_off_micros.load(Ordering::Relaxed));
+        if offset <= CLOCK_DRIFT_MAX / 2 {
+            return Ok(());
+        }
+        Err(RequestError::Clock { node: self.links.me.clone(), offset })
+    }
+
+    /// Whether every partition has enough live replicas for its quorums; else the first that
+    /// has not, in words.
+    ///
+    /// # Errors
+    /// What is missing.
+    pub fn readiness(&self) -> Result<(), String> {
+        self.check_clock().map_err(|error| error.to_string())?;
+        let current = self.links.config.current();
+        for p in 0..current.config.partitions {
+            let p = PartitionId(u16::try_from(p).unwrap_or(u16::MAX));
+            let replicas = current.replicas(p);
+            let quorum = current.quorum(p);
+            let serving = replicas.iter().filter(|node| self.serves(node)).count();
+            let need = quorum.r.max(quorum.w);
+            if serving < need {
+                let nodes: Vec<&str> = replicas.iter().map(NodeId::as_str).collect();
+                return Err(format!(
+                    "partition {p}: {serving} of its replicas {} serve, {need} are needed",
+                    nodes.join(", ")
+                ));
+            }
+        }
+        Ok(())
+    }
+
+    fn serves(&self, node: &NodeId) -> bool {
+        if self.links.is_local(node) {
+            let state = self.links.local().map(|local| local.state());
+            return state == Some(NodeState::Serving);
+        }
+        self.links.membership.read_rank(node) == 0
+    }
+
+    /// Waits until writes that were answered have ended at every replica.
+    pub async fn finish(&self) {
+        self.stopped.store(true, Ordering::Release);
+        self.finishing.close();
+        self.finishing.wait().await;
+    }
+
+    /// Runs what is left of a write behind its answer, or awaits it where too much goes on.
+    async fn finish_later(&self, rest: impl Future<Output = ()> + Send + 'static) {
+        let count = self.finishing_count.clone();
+        if count.fetch_add(1, Ordering::AcqRel) < FINISHING_COUNT_MAX {
+            self.finishing.spawn(async move {
+                rest.await;
+                count.fetch_sub(1, Ordering::AcqRel);
+            });
+        } else {
+            rest.await;
+            count.fetch_sub(1, Ordering::AcqRel);
+        }
+    }
+
+    /// The time for one call within a request that has `left` to go.
+    fn call_deadline(left: Duration) -> Duration {
+        left.min(CALL_DEADLINE)
+    }
+}
+
+/// The levels of one request: the deployment's, or the client's own.
+fn levels(default: Quorum, r: Option<usize>, w: Option<usize>) -> Result<Quorum, RequestError> {
+    if r.is_none() && w.is_none() {
+        return Ok(default);
+    }
+    default.with(r, w).map_err(|error| RequestError::Invalid(error.to_string()))
+}
+
+fn reason(error: &RpcError) -> String {
+    error.message.clone()
+}

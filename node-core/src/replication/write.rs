@@ -1,0 +1,257 @@
+//! PUT and DELETE over the replicas of a key, and the write-back of a read.
+
+use std::{
+    sync::{Arc, atomic::Ordering},
+    time::Duration,
+};
+
+use bytes::Bytes;
+use futures::{StreamExt, future::BoxFuture, stream::FuturesUnordered};
+use tako_flatbuf::{PutOutcome, Record, RecordHead, Request, Response, RpcError};
+use tako_types::{ErrorKind, Kind, NodeId, PartitionId, StoredKey, Version, config::Quorum};
+use tokio::time::{Instant, timeout_at};
+
+use super::{
+    RequestError, Serving, levels,
+    quorum::{Outcome, SetNeed, Tally},
+    reason,
+};
+use crate::links::Links;
+
+/// Times a write is sent again above a newer version before the client is told.
+const RESTAMPS_MAX: usize = 4;
+
+/// A client's write.
+#[derive(Debug, Clone)]
+pub struct Write {
+    /// Where.
+    pub key: StoredKey,
+    /// Value or tombstone.
+    pub kind: Kind,
+    /// The value; empty for a tombstone.
+    pub value: Bytes,
+    /// Content type, if the client gave one.
+    pub content_type: Option<String>,
+    /// memcached's flags.
+    pub flags: u32,
+    /// When the value is gone, in microseconds since the epoch; 0 = never.
+    pub expires_at_micros: u64,
+    /// The client's own timestamp in microseconds; then the greater one wins, whoever has it.
+    pub timestamp_micros: Option<u64>,
+    /// W for this request.
+    pub w: Option<usize>,
+}
+
+impl Write {
+    fn head(&self, version: Version) -> RecordHead {
+        RecordHead {
+            version,
+            kind: self.kind,
+            expires_at_micros: self.expires_at_micros,
+            flags: self.flags,
+        }
+    }
+}
+
+/// What a write came to.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Written {
+    /// The version that holds now: the write's own, or the newer one it lost against.
+    pub version: Version,
+    /// Did this write win?
+    pub won: bool,
+}
+
+/// How one attempt to place a record ended.
+enum Placed {
+    Done,
+    Superseded(Version),
+    TooFew { got: usize, need: usize, reason: String, busy: bool },
+}
+
+type Answers = FuturesUnordered<BoxFuture<'static, (NodeId, Result<PutOutcome, RpcError>)>>;
+
+impl Serving {
+    /// Writes a record to W replicas and answers; the other replicas get it behind the answer.
+    ///
+    /// # Errors
+    /// [`RequestError`]; on `TooFewAcks` and `Deadline` the write may have happened.
+    pub async fn put(&self, write: Write, deadline: Duration) -> Result<Written, RequestError> {
+        let until = Instant::now() + deadline;
+        match timeout_at(until, self.put_before(&write, until)).await {
+            Ok(result) => result,
+            Err(_) => Err(RequestError::Deadline(deadline)),
+        }
+    }
+
+    async fn put_before(&self, write: &Write, until: Instant) -> Result<Written, RequestError> {
+        self.metrics.writes.fetch_add(1, Ordering::Relaxed);
+        let current = self.links.config.current();
+        let p = write.key.partition(current.partitions_log2());
+        let quorum = levels(current.quorum(p), None, write.w)?;
+        let own = write.timestamp_micros.is_some();
+        let mut version = match write.timestamp_micros {
+            Some(micros) => {
+                let unstamped = write.head(Version::ZERO);
+                let content_type = write.content_type.as_deref();
+                let origin = Record::client_origin(&unstamped, content_type, &write.value);
+                let version = Version { micros, origin };
+                self.clock.check(version)?;
+                version
+            }
+            None => {
+                self.check_clock()?;
+                self.clock.next()
+            }
+        };
+        for _ in 0..=RESTAMPS_MAX {
+            let content_type = write.content_type.as_deref();
+            let record =
+                Record::encode(&write.key, write.head(version), content_type, &write.value);
+            match self.place(p, record, quorum, current.replicas(p), until, own).await {
+                Placed::Done => return Ok(Written { version, won: true }),
+                Placed::Superseded(winner) if own => {
+                    return Ok(Written { version: winner, won: false });
+                }
+                Placed::Superseded(winner) => {
+                    self.metrics.restamps.fetch_add(1, Ordering::Relaxed);
+                    // A version beyond the drift is somebody's broken clock: this write goes on
+                    // from there all the same, else the key could never be written again.
+                    let next = self.clock.observe(winner).map_or_else(
+                        |_| Version { micros: winner.micros + 1, ..self.clock.next() },
+                        |()| self.clock.next(),
+                    );
+                    version = next.max(Version { micros: winner.micros + 1, ..next });
+                }
+                Placed::TooFew { reason, busy: true, .. } => {
+                    return Err(RequestError::Busy(reason));
+                }
+                Placed::TooFew { got, need, reason, busy: false } => {
+                    return Err(RequestError::TooFewAcks { got, need, reason });
+                }
+            }
+        }
+        Err(RequestError::Contended)
+    }
+
+    /// Sends one record to all replicas; done at W acknowledgements.
+    ///
+    /// `newest_wins`: a replica that holds something newer counts as answered, as the write then
+    /// has lost in good order.
+    async fn place(
+        &self,
+        p: PartitionId,
+        record: Record,
+        quorum: Quorum,
+        replicas: &[NodeId],
+        until: Instant,
+        newest_wins: bool,
+    ) -> Placed {
+        if let [only] = replicas
+            && let Some(local) = self.links.local().filter(|_| self.links.is_local(only))
+        {
+            return match local.handle(Request::Put { partition: p, record, repair: false }).await {
+                Ok(Response::Put(PutOutcome::Accepted { voting: true, .. })) => Placed::Done,
+                Ok(Response::Put(PutOutcome::Superseded { version })) => {
+                    Placed::Superseded(version)
+                }
+                Ok(_) => too_few(0, 1, "the only replica is recovering".into(), false),
+                Err(error) => too_few(0, 1, reason(&error), error.kind == ErrorKind::Busy),
+            };
+        }
+        let call_time = Self::call_deadline(until.saturating_duration_since(Instant::now()));
+        let mut answers: Answers = replicas
+            .iter()
+            .map(|node| send(self.links.clone(), node.clone(), p, record.clone(), call_time))
+            .collect();
+        let set = SetNeed { members: replicas.to_vec(), w: quorum.w };
+        let mut tally = Tally::new(vec![set]);
+        let mut last_error: Option<RpcError> = None;
+        let mut winner: Option<Version> = None;
+        while let Some((node, answer)) = answers.next().await {
+            match answer {
+                Ok(PutOutcome::Accepted { incarnation, voting, known }) => {
+                    for void in tally.ack(&node, incarnation, voting, &known) {
+                        self.metrics.void_acks.fetch_add(1, Ordering::Relaxed);
+                        let links = self.links.clone();
+                        answers.push(send(links, void, p, record.clone(), call_time));
+                    }
+                }
+                Ok(PutOutcome::Superseded { version }) => {
+                    winner = winner.max(Some(version));
+                    if !newest_wins {
+                        // Send above it at once; what was accepted of this one is older and
+                        // gives way.
+                        self.rest_behind(answers).await;
+                        return Placed::Superseded(version);
+                    }
+                    tally.newer(&node);
+                }
+                Err(error) => {
+                    tally.fail(&node);
+                    last_error = Some(error);
+                }
+            }
+            match tally.outcome() {
+                Outcome::Pending => {}
+                Outcome::Reached => {
+                    self.rest_behind(answers).await;
+                    return winner.map_or(Placed::Done, Placed::Superseded);
+                }
+                Outcome::Impossible => break,
+            }
+        }
+        let (got, need) = tally.progress();
+        let busy = last_error.as_ref().is_some_and(|error| error.kind == ErrorKind::Busy);
+        let reason = last_error
+            .map_or_else(|| "too many replicas are recovering".to_owned(), |e| reason(&e));
+        too_few(got, need, reason, busy)
+    }
+
+    async fn rest_behind(&self, mut answers: Answers) {
+        if !answers.is_empty() {
+            self.finish_later(async move { while answers.next().await.is_some() {} }).await;
+        }
+    }
+
+    /// Writes the newest of differing votes back to W replicas before a read answers.
+    pub(super) async fn write_back(
+        &self,
+        p: PartitionId,
+        record: Record,
+        quorum: Quorum,
+        replicas: &[NodeId],
+        until: Instant,
+    ) -> Result<(), RequestError> {
+        self.metrics.write_backs.fetch_add(1, Ordering::Relaxed);
+        match self.place(p, record, quorum, replicas, until, true).await {
+            // Something newer is on its way in: whoever reads that writes it back.
+            Placed::Done | Placed::Superseded(_) => Ok(()),
+            Placed::TooFew { got, need, reason, .. } => {
+                Err(RequestError::TooFewVotes { got, need, reason })
+            }
+        }
+    }
+}
+
+fn too_few(got: usize, need: usize, reason: String, busy: bool) -> Placed {
+    Placed::TooFew { got, need, reason, busy }
+}
+
+fn send(
+    links: Arc<Links>,
+    node: NodeId,
+    partition: PartitionId,
+    record: Record,
+    deadline: Duration,
+) -> BoxFuture<'static, (NodeId, Result<PutOutcome, RpcError>)> {
+    Box::pin(async move {
+        let request = Request::Put { partition, record, repair: false };
+        let answer = match links.call(&node, deadline, request).await {
+            Ok(Response::Put(outcome)) => Ok(outcome),
+            Ok(_) => Err(RpcError::new(ErrorKind::Internal, "answered something else")),
+            Err(error) => Err(error),
+        };
+        (node, answer)
+    })
+}

@@ -1,0 +1,133 @@
+//! Requests over a whole cluster in one process.
+
+mod common;
+
+use std::time::Duration;
+
+use common::{Cluster, get, one_bucket, put, tombstone, write};
+use tako_node_core::replication::{Read, Write};
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_value_written_through_one_node_is_read_through_every_other_and_a_proxy() {
+    let mut cluster = Cluster::started(&one_bucket(3), &["n1", "n2", "n3"]).await;
+    let proxy = cluster.proxy("p1").await;
+    put(cluster.serving("n1"), "k", "v1").await.expect("written");
+    for id in ["n1", "n2", "n3"] {
+        assert_eq!(get(cluster.serving(id), "k").await.expect("read").as_deref(), Some("v1"));
+    }
+    put(&proxy.serving, "k", "v2").await.expect("written");
+    assert_eq!(get(cluster.serving("n3"), "k").await.expect("read").as_deref(), Some("v2"));
+    cluster.covered().await;
+    for id in ["n1", "n2", "n3"] {
+        assert_eq!(get(cluster.serving(id), "k").await.expect("read").as_deref(), Some("v2"));
+    }
+    assert_eq!(get(&proxy.serving, "nothing").await.expect("read"), None);
+    proxy.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_deleted_value_is_gone_before_and_after_a_step() {
+    let cluster = Cluster::started(&one_bucket(3), &["n1", "n2", "n3"]).await;
+    put(cluster.serving("n1"), "k", "v").await.expect("written");
+    cluster.covered().await;
+    let limit = Duration::from_secs(5);
+    cluster.serving("n2").put(tombstone("k"), limit).await.expect("deleted");
+    assert_eq!(get(cluster.serving("n3"), "k").await.expect("read"), None);
+    cluster.covered().await;
+    assert_eq!(get(cluster.serving("n1"), "k").await.expect("read"), None);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_empty_value_is_a_value() {
+    let cluster = Cluster::started(&one_bucket(1), &["n1"]).await;
+    put(cluster.serving("n1"), "k", "").await.expect("written");
+    assert_eq!(get(cluster.serving("n1"), "k").await.expect("read").as_deref(), Some(""));
+    cluster.covered().await;
+    assert_eq!(get(cluster.serving("n1"), "k").await.expect("read").as_deref(), Some(""));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_losing_client_timestamp_is_answered_with_the_winning_one() {
+    let cluster = Cluster::started(&one_bucket(3), &["n1", "n2", "n3"]).await;
+    let limit = Duration::from_secs(5);
+    let stamped =
+        |value: &str, micros| Write { timestamp_micros: Some(micros), ..write("k", value) };
+    for round in 0..2 {
+        let new = cluster.serving("n1").put(stamped("new", 2000), limit).await.expect("written");
+        assert_eq!((new.version.micros, new.won), (2000, true), "a retry wins again");
+        let old = cluster.serving("n2").put(stamped("old", 1000), limit).await.expect("answered");
+        assert_eq!((old.version.micros, old.won), (2000, false), "round {round}");
+        assert_eq!(get(cluster.serving("n3"), "k").await.expect("read").as_deref(), Some("new"));
+        // The second round asks replicas whose record is in the snapshot only.
+        cluster.covered().await;
+    }
+    let far = stamped("far", u64::MAX / 2);
+    assert!(cluster.serving("n1").put(far, limit).await.is_err(), "a day in the future is refused");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_expired_value_is_gone_and_nothing_older_comes_back() {
+    let cluster = Cluster::started(&one_bucket(3), &["n1", "n2", "n3"]).await;
+    put(cluster.serving("n1"), "k", "old").await.expect("written");
+    cluster.covered().await;
+    let expires_at_micros = cluster.serving("n1").clock().now_micros() + 400_000;
+    let short = Write { expires_at_micros, ..write("k", "short") };
+    cluster.serving("n1").put(short, Duration::from_secs(5)).await.expect("written");
+    common::eventually("it expires", async || {
+        get(cluster.serving("n2"), "k").await.expect("read").is_none()
+    })
+    .await;
+    cluster.covered().await;
+    for id in ["n1", "n2", "n3"] {
+        assert_eq!(get(cluster.serving(id), "k").await.expect("read"), None);
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn with_one_of_three_dead_requests_go_on_and_with_two_they_are_refused_not_absent() {
+    let mut cluster = Cluster::started(&one_bucket(3), &["n1", "n2", "n3"]).await;
+    put(cluster.serving("n1"), "k", "v").await.expect("written");
+    cluster.crash("n3").await;
+    for n in 0..20 {
+        put(cluster.serving("n1"), &format!("k{n}"), "v").await.expect("two of three take it");
+        assert!(get(cluster.serving("n2"), "k").await.expect("read").is_some());
+    }
+    cluster.crash("n2").await;
+    let error = get(cluster.serving("n1"), "unknown").await.expect_err("one vote is no answer");
+    assert!(error.kind().retry(), "{error}");
+    assert!(put(cluster.serving("n1"), "k", "w").await.is_err());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn per_request_levels_are_obeyed_and_impossible_ones_refused() {
+    let mut cluster = Cluster::started(&one_bucket(3), &["n1", "n2", "n3"]).await;
+    cluster.crash("n2").await;
+    cluster.crash("n3").await;
+    let limit = Duration::from_secs(5);
+    let n1 = cluster.serving("n1");
+    assert!(put(n1, "k", "v").await.is_err());
+    let one = Write { w: Some(1), ..write("k", "v") };
+    let error = n1.put(one, limit).await.expect_err("W = 1 needs N votes among its acks");
+    assert!(error.kind().retry());
+    assert!(n1.put(Write { w: Some(4), ..write("k", "v") }, limit).await.is_err());
+    let read = Read { key: common::key("k"), r: Some(1) };
+    assert!(n1.get(&read, limit).await.is_ok());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn writers_racing_on_one_key_all_succeed_and_all_replicas_agree() {
+    let cluster = Cluster::started(&one_bucket(3), &["n1", "n2", "n3"]).await;
+    let puts = (0..60).map(|n| {
+        let serving = cluster.serving(["n1", "n2", "n3"][n % 3]);
+        async move { put(serving, "k", &format!("v{n}")).await }
+    });
+    for written in futures::future::join_all(puts).await {
+        written.expect("a race is no error");
+    }
+    let value = get(cluster.serving("n1"), "k").await.expect("read");
+    assert!(value.is_some());
+    cluster.covered().await;
+    for id in ["n2", "n3"] {
+        assert_eq!(get(cluster.serving(id), "k").await.expect("read"), value);
+    }
+}

@@ -1,0 +1,315 @@
+//! The document that travels: the configuration, its epoch, and the table of partitions.
+//!
+//! Shape: JSON `{"epoch": {"number", "sha256"}, "configuration": {…}, "table": {deployment: [[bucket
+//! name, …] per partition]}}`. Invariant: `sha256` is the hash of the very bytes of
+//! `configuration`, which are its canonical form; every row of the table names
+//! `buckets_per_key` different buckets. Immutable once made; every look-up is a few array reads.
+//! Not here: computing the table (`tako-ring`), keeping documents (nodes, coordinator, store).
+
+use std::{
+    collections::{BTreeMap, HashMap},
+    sync::Arc,
+};
+
+use serde::{Deserialize, Serialize};
+use serde_json::value::RawValue;
+use sha2::{Digest, Sha256};
+
+use super::{Config, ConfigError, Deployment, NodeConfig, Quorum};
+use crate::{Epoch, ErrorKind, NodeId, PartitionId, limits::PUBLISHED_BYTES_MAX};
+
+/// Per partition the buckets it falls on, as indices into [`Deployment::buckets`], in ring order.
+pub type Table = Vec<Vec<u16>>;
+
+/// Why bytes are no published document.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum PublishedError {
+    /// Longer than [`PUBLISHED_BYTES_MAX`].
+    #[error("the document has {bytes} bytes, the limit is {PUBLISHED_BYTES_MAX}")]
+    TooLong {
+        /// Its length.
+        bytes: usize,
+    },
+    /// Not JSON, or not of the shape.
+    #[error("the document is damaged: {0}")]
+    Json(#[from] serde_json::Error),
+    /// The configuration's bytes are not those that were published.
+    #[error("the configuration has the hash {found}, the epoch says {expected}")]
+    Hash {
+        /// What the epoch says, hex.
+        expected: String,
+        /// What the bytes have, hex.
+        found: String,
+    },
+    /// The table does not fit the configuration.
+    #[error("the table of {deployment} is wrong: {what}")]
+    Table {
+        /// Whose table.
+        deployment: String,
+        /// What is wrong.
+        what: String,
+    },
+    /// The configuration is refused.
+    #[error(transparent)]
+    Config(#[from] ConfigError),
+}
+
+impl PublishedError {
+    /// [`ErrorKind::Invalid`] for a refused configuration, [`ErrorKind::Corrupt`] for the rest.
+    #[must_use]
+    pub fn kind(&self) -> ErrorKind {
+        match self {
+            Self::Config(_) => ErrorKind::Invalid,
+            _ => ErrorKind::Corrupt,
+        }
+    }
+}
+
+/// A configuration in force: what nodes and proxies look things up in.
+#[derive(Debug, Clone)]
+pub struct Published {
+    /// Which configuration this is.
+    pub epoch: Epoch,
+    /// The configuration.
+    pub config: Arc<Config>,
+    canonical: Arc<str>,
+    tables: BTreeMap<String, Table>,
+    replicas: Vec<Vec<NodeId>>,
+    node_index: HashMap<NodeId, (usize, usize)>,
+}
+
+#[derive(Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct EpochForm {
+    number: u64,
+    sha256: String,
+}
+
+#[derive(Serialize)]
+struct Form<'a> {
+    epoch: EpochForm,
+    configuration: &'a RawValue,
+    table: BTreeMap<&'a str, Vec<Vec<&'a str>>>,
+}
+
+#[derive(Deserialize)]
+struct FormIn<'a> {
+    epoch: EpochForm,
+    #[serde(borrow)]
+    configuration: &'a RawValue,
+    table: BTreeMap<String, Vec<Vec<String>>>,
+}
+
+fn hex(bytes: &[u8]) -> String {
+    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
+}
+
+impl Published {
+    /// Puts epoch, configuration and tables together; `tako_ring::publish` makes the tables.
+    ///
+    /// # Errors
+    /// [`PublishedError::Table`] unless `tables` holds exactly the active and target deployments,
+    /// each with a row of `buckets_per_key` different buckets per partition.
+    pub fn new(
+        number: u64,
+        config: Arc<Config>,
+        tables: BTreeMap<String, Table>,
+    ) -> Result<Self, PublishedError> {
+        let canonical = config.to_canonical_json();
+        Self::assemble(number, canonical.into(), config, tables)
+    }
+
+    fn assemble(
+        number: u64,
+        canonical: Arc<str>,
+        config: Arc<Config>,
+        tables: BTreeMap<String, Table>,
+    ) -> Result<Self, PublishedError> {
+        for name in std::iter::once(&config.active).chain(&config.target) {
+            let wrong = |what: String| PublishedError::Table { deployment: name.clone(), what };
+            let table = tables.get(name).ok_or_else(|| wrong("it is missing".into()))?;
+            check_table(&config.deployments[name], config.partitions, table).map_err(wrong)?;
+        }
+        let known = |name: &String| *name == config.active || config.target.as_ref() == Some(name);
+        if let Some(deployment) = tables.keys().find(|name| !known(name)).cloned() {
+            let what = "it is neither active nor target".into();
+            return Err(PublishedError::Table { deployment, what });
+        }
+        let active = config.active_deployment();
+        let replicas = tables[&config.active].iter().map(|row| members(active, row)).collect();
+        let mut node_index = HashMap::new();
+        for (bucket_index, bucket) in active.buckets.iter().enumerate() {
+            for (index, node) in bucket.nodes.iter().enumerate() {
+                node_index.insert(node.id.clone(), (bucket_index, index));
+            }
+        }
+        let sha256 = Sha256::digest(canonical.as_bytes()).into();
+        let epoch = Epoch { number, sha256 };
+        Ok(Self { epoch, config, canonical, tables, replicas, node_index })
+    }
+
+    /// The bytes that travel and are kept: always the same for the same document.
+    #[must_use]
+    pub fn encode(&self) -> Vec<u8> {
+        let names = |deployment: &'_ str, row: &[u16]| -> Vec<&str> {
+            let buckets = &self.config.deployments[deployment].buckets;
+            row.iter().map(|index| buckets[usize::from(*index)].name.as_str()).collect()
+        };
+        let table = self
+            .tables
+            .iter()
+            .map(|(name, rows)| (name.as_str(), rows.iter().map(|row| names(name, row)).collect()))
+            .collect();
+        let configuration: &RawValue = serde_json::from_str(&self.canonical)
+            .expect("the canonical form is JSON: it was written or parsed as such");
+        let epoch = EpochForm { number: self.epoch.number, sha256: hex(&self.epoch.sha256) };
+        serde_json::to_vec(&Form { epoch, configuration, table })
+            .expect("maps with text keys and texts always have a JSON form")
+    }
+
+    /// Reads what [`Self::encode`] wrote.
+    ///
+    /// # Errors
+    /// [`PublishedError`] when the bytes are too long or damaged, the hash or the table does not
+    /// fit, or the configuration is refused.
+    pub fn decode(bytes: &[u8]) -> Result<Self, PublishedError> {
+        if PUBLISHED_BYTES_MAX < bytes.len() {
+            return Err(PublishedError::TooLong { bytes: bytes.len() });
+        }
+        let form: FormIn<'_> = serde_json::from_slice(bytes)?;
+        let canonical = form.configuration.get();
+        let found = hex(&Sha256::digest(canonical.as_bytes()));
+        if found != form.epoch.sha256 {
+            return Err(PublishedError::Hash { expected: form.epoch.sha256, found });
+        }
+        let config = Config::parse(canonical)?;
+        let mut tables = BTreeMap::new();
+        for (name, rows) in form.table {
+            let wrong = |what: String| PublishedError::Table { deployment: name.clone(), what };
+            let deployment = config
+                .deployments
+                .get(&name)
+                .ok_or_else(|| wrong("there is no such deployment".into()))?;
+            let index_of: HashMap<&str, u16> = deployment
+                .buckets
+                .iter()
+                .zip(0u16..)
+                .map(|(bucket, index)| (bucket.name.as_str(), index))
+                .collect();
+            let index = |bucket: &String| {
+                index_of
+                    .get(bucket.as_str())
+                    .copied()
+                    .ok_or_else(|| wrong(format!("there is no bucket `{bucket}`")))
+            };
+            let table = rows
+                .iter()
+                .map(|row| row.iter().map(index).collect())
+                .collect::<Result<Table, _>>()?;
+            tables.insert(name, table);
+        }
+        Self::assemble(form.epoch.number, canonical.into(), Arc::new(config), tables)
+    }
+
+    /// k, where the cluster has 2^k partitions.
+    #[must_use]
+    pub fn partitions_log2(&self) -> u32 {
+        self.config.partitions_log2()
+    }
+
+    /// All partitions.
+    pub fn partitions(&self) -> impl Iterator<Item = PartitionId> + use<> {
+        // Partitions number at most 4,096.
+        (0..self.config.partitions as u16).map(PartitionId)
+    }
+
+    /// All nodes of the partition's buckets in the active deployment; empty for a partition that
+    /// does not exist.
+    #[must_use]
+    pub fn replicas(&self, partition: PartitionId) -> &[NodeId] {
+        self.replicas.get(usize::from(partition.0)).map_or(&[], Vec::as_slice)
+    }
+
+    /// The buckets of a partition in the active deployment, in ring order.
+    pub fn buckets(&self, partition: PartitionId) -> impl Iterator<Item = &super::Bucket> {
+        let active = self.config.active_deployment();
+        let row = self.table().get(usize::from(partition.0)).map_or(&[][..], Vec::as_slice);
+        row.iter().map(|index| &active.buckets[usize::from(*index)])
+    }
+
+    /// Whether `node` is a replica of `partition` in the active deployment.
+    #[must_use]
+    pub fn is_replica(&self, node: &NodeId, partition: PartitionId) -> bool {
+        self.replicas(partition).contains(node)
+    }
+
+    /// A node of the active deployment.
+    #[must_use]
+    pub fn node(&self, id: &NodeId) -> Option<&NodeConfig> {
+        let (bucket, index) = self.node_index.get(id)?;
+        Some(&self.config.active_deployment().buckets[*bucket].nodes[*index])
+    }
+
+    /// The name of the bucket a node of the active deployment is in.
+    #[must_use]
+    pub fn bucket_of(&self, id: &NodeId) -> Option<&str> {
+        let (bucket, _) = self.node_index.get(id)?;
+        Some(&self.config.active_deployment().buckets[*bucket].name)
+    }
+
+    /// All nodes of the active deployment.
+    pub fn nodes(&self) -> impl Iterator<Item = &NodeConfig> {
+        self.config.active_deployment().nodes()
+    }
+
+    /// The partitions `node` is a replica of in the active deployment, ascending.
+    #[must_use]
+    pub fn partitions_of(&self, node: &NodeId) -> Vec<PartitionId> {
+        self.partitions().filter(|partition| self.is_replica(node, *partition)).collect()
+    }
+
+    /// What requests on a partition need where they do not say so themselves.
+    #[must_use]
+    pub fn quorum(&self, partition: PartitionId) -> Quorum {
+        let consistency = self.config.active_deployment().consistency;
+        Quorum::of(consistency, self.replicas(partition).len())
+    }
+
+    /// The table of the active deployment.
+    #[must_use]
+    pub fn table(&self) -> &Table {
+        &self.tables[&self.config.active]
+    }
+
+    /// The table of a deployment: there is one for the active and one for the target.
+    #[must_use]
+    pub fn table_of(&self, deployment: &str) -> Option<&Table> {
+        self.tables.get(deployment)
+    }
+}
+
+fn members(deployment: &Deployment, row: &[u16]) -> Vec<NodeId> {
+    row.iter()
+        .flat_map(|index| &deployment.buckets[usize::from(*index)].nodes)
+        .map(|node| node.id.clone())
+        .collect()
+}
+
+fn check_table(deployment: &Deployment, partitions: u32, table: &Table) -> Result<(), String> {
+    if table.len() != partitions as usize {
+        return Err(format!("{} rows for {partitions} partitions", table.len()));
+    }
+    for (partition, row) in table.iter().enumerate() {
+        let distinct = row.iter().enumerate().all(|(at, index)| {
+            usize::from(*index) < deployment.buckets.len() && !row[..at].contains(index)
+        });
+        if row.len() != deployment.buckets_per_key || !distinct {
+            return Err(format!(
+                "partition {partition} does not fall on {} different buckets",
+                deployment.buckets_per_key
+            ));
+        }
+    }
+    Ok(())
+}

@@ -1,0 +1,82 @@
+//! SlateDB's clock over ours: wall time that never goes back.
+//!
+//! Invariant: within one [`StoreClock`] no reading is below an earlier one, nor below the floor
+//! (the last tick in the manifest). SlateDB refuses writes, and its tickers panic, otherwise.
+//! One per handle, so that a partition whose last writer had a fast clock does not push the
+//! others ahead.
+
+use std::{
+    future::Future,
+    pin::Pin,
+    sync::{
+        Arc,
+        atomic::{AtomicI64, Ordering},
+    },
+    time::Duration,
+};
+
+use chrono::{DateTime, Utc};
+use slatedb_common::clock::{SystemClock, SystemClockTicker};
+use tako_types::Clock;
+
+/// `max(wall, last tick)`, in microseconds since the Unix epoch.
+#[derive(Debug)]
+pub(crate) struct StoreClock {
+    wall: Arc<dyn Clock>,
+    last_micros: AtomicI64,
+}
+
+impl StoreClock {
+    pub(crate) fn new(wall: Arc<dyn Clock>) -> Arc<Self> {
+        Arc::new(Self { wall, last_micros: AtomicI64::new(0) })
+    }
+
+    /// Later readings are at or above `millis`.
+    pub(crate) fn raise_to_millis(&self, millis: i64) {
+        self.last_micros.fetch_max(millis.saturating_mul(1000), Ordering::AcqRel);
+    }
+}
+
+impl SystemClock for StoreClock {
+    fn now(&self) -> DateTime<Utc> {
+        let wall = i64::try_from(self.wall.now_micros()).unwrap_or(i64::MAX);
+        let last = self.last_micros.fetch_max(wall, Ordering::AcqRel);
+        DateTime::from_timestamp_micros(wall.max(last)).unwrap_or(DateTime::<Utc>::MAX_UTC)
+    }
+
+    fn sleep<'a>(&'a self, duration: Duration) -> Pin<Box<dyn Future<Output = ()> + Send + 'a>> {
+        Box::pin(tokio::time::sleep(duration))
+    }
+
+    fn ticker<'a>(&'a self, duration: Duration) -> SystemClockTicker<'a> {
+        SystemClockTicker::new(self, duration)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::atomic::AtomicU64;
+
+    use super::*;
+
+    #[derive(Debug)]
+    struct Hand(AtomicU64);
+    impl Clock for Hand {
+        fn now_micros(&self) -> u64 {
+            self.0.load(Ordering::Relaxed)
+        }
+    }
+
+    #[test]
+    fn it_never_goes_back_nor_below_the_last_tick() {
+        let hand = Arc::new(Hand(AtomicU64::new(5_000_000)));
+        let clock = StoreClock::new(hand.clone());
+        assert_eq!(clock.now().timestamp_millis(), 5_000);
+        hand.0.store(1_000_000, Ordering::Relaxed);
+        assert_eq!(clock.now().timestamp_millis(), 5_000);
+        clock.raise_to_millis(9_000);
+        assert_eq!(clock.now().timestamp_millis(), 9_000);
+        hand.0.store(10_000_000, Ordering::Relaxed);
+        assert_eq!(clock.now().timestamp_millis(), 10_000);
+    }
+}

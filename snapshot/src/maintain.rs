@@ -1,0 +1,205 @@
+//! Compaction and collection of one partition, on demand.
+//!
+//! Invariant: at most one maintenance task per writer, started only after a step, stopped with the
+//! writer; one compaction and one collection at a time per node. It changes no record: compaction
+//! merges tables with the merge operator, collection deletes what no manifest and no live
+//! checkpoint names. A failure costs time only and is tried again after a later step.
+
+use std::sync::Arc;
+
+use slatedb::{
+    CompactorBuilder, Db, GarbageCollectorBuilder,
+    compactor::{
+        CompactionScheduler, CompactionSchedulerSupplier, CompactionSpec, CompactorStateView,
+        SizeTieredCompactionSchedulerSupplier,
+    },
+    config::CompactorOptions,
+};
+use slatedb_common::clock::SystemClock as _;
+use tako_types::{PartitionId, limits::STORE_DEADLINE};
+use tokio::{sync::Notify, task::JoinHandle};
+use tokio_util::sync::CancellationToken;
+use tracing::warn;
+
+use crate::{
+    Maintained, SnapshotError,
+    clock::StoreClock,
+    settings,
+    snapshots::{Shared, bounded},
+};
+
+/// A writer's maintenance task.
+pub(crate) struct Maintenance {
+    stop: CancellationToken,
+    running: Option<JoinHandle<Maintained>>,
+}
+
+impl Maintenance {
+    pub(crate) fn new(stop: CancellationToken) -> Self {
+        Self { stop, running: None }
+    }
+
+    pub(crate) fn stop(&self) {
+        self.stop.cancel();
+    }
+
+    /// Starts what is due, waits a little, and reports what has finished.
+    pub(crate) async fn run(
+        &mut self,
+        shared: &Arc<Shared>,
+        partition: PartitionId,
+        db: &Db,
+    ) -> Result<Maintained, SnapshotError> {
+        if self.running.is_none() {
+            let compact = db.manifest().l0().len() >= settings::COMPACT_FROM_TABLES;
+            let collect = is_collection_due(shared, partition, db);
+            if !compact && !collect {
+                return Ok(Maintained::default());
+            }
+            let work = work(shared.clone(), partition, self.stop.clone(), compact, collect);
+            self.running = Some(shared.tasks.spawn(work));
+        }
+        let Some(task) = &mut self.running else { return Ok(Maintained::default()) };
+        match tokio::time::timeout(shared.options.maintain_patience, task).await {
+            Err(_) => Ok(Maintained { running: true, ..Maintained::default() }),
+            Ok(ended) => {
+                self.running = None;
+                let done = ended.unwrap_or_default();
+                if done.compacted {
+                    bounded(STORE_DEADLINE, async { Ok(db.refresh_manifest().await?) }).await?;
+                }
+                Ok(done)
+            }
+        }
+    }
+}
+
+/// Something has expired, and the last collection is long enough ago.
+fn is_collection_due(shared: &Shared, partition: PartitionId, db: &Db) -> bool {
+    let now = StoreClock::new(shared.wall.clone()).now();
+    let interval = u64::try_from(shared.options.collect_interval.as_micros()).unwrap_or(u64::MAX);
+    let last = shared.collected_at.lock().get(&partition).copied().unwrap_or(0);
+    let now_micros = u64::try_from(now.timestamp_micros()).unwrap_or(0);
+    now_micros.saturating_sub(last) >= interval
+        && db
+            .manifest()
+            .checkpoints()
+            .iter()
+            .any(|known| known.expire_time.is_some_and(|at| at < now))
+}
+
+async fn work(
+    shared: Arc<Shared>,
+    partition: PartitionId,
+    stop: CancellationToken,
+    compact: bool,
+    collect: bool,
+) -> Maintained {
+    let mut done = Maintained::default();
+    if compact {
+        match run_compaction(&shared, partition, &stop).await {
+            Ok(compacted) => done.compacted = compacted,
+            Err(error) => warn!(%partition, %error, "snapshot was not compacted"),
+        }
+    }
+    if collect && !stop.is_cancelled() {
+        done.collected = run_collection(&shared, partition, &stop).await;
+    }
+    done
+}
+
+/// Runs SlateDB's compactor until it has nothing to do; says whether it got that far.
+async fn run_compaction(
+    shared: &Shared,
+    partition: PartitionId,
+    stop: &CancellationToken,
+) -> Result<bool, SnapshotError> {
+    let Some(Ok(_turn)) = stop.run_until_cancelled(shared.compacting.acquire()).await else {
+        return Ok(false);
+    };
+    let idle = Arc::new(Notify::new());
+    let compactor = CompactorBuilder::new(shared.db_path(partition), shared.store.object_store())
+        .with_options(settings::compactor(&shared.options))
+        .with_merge_operator(shared.merge.clone())
+        .with_system_clock(StoreClock::new(shared.wall.clone()))
+        .with_scheduler_supplier(Arc::new(UntilIdle(idle.clone())))
+        .build();
+    let deadline = shared.options.maintain_deadline;
+    let outcome = tokio::select! {
+        ended = compactor.run() => match ended {
+            Ok(()) => Ok(false),
+            Err(error) => Err(error.into()),
+        },
+        () = idle.notified() => Ok(true),
+        () = stop.cancelled() => Ok(false),
+        () = tokio::time::sleep(deadline) => Err(SnapshotError::Deadline(deadline)),
+    };
+    if let Err(error) = bounded(STORE_DEADLINE, async { Ok(compactor.stop().await?) }).await {
+        // A fenced or failed compactor has stopped by itself.
+        tracing::debug!(%partition, %error, "compactor did not stop cleanly");
+    }
+    outcome
+}
+
+async fn run_collection(shared: &Shared, partition: PartitionId, stop: &CancellationToken) -> bool {
+    let Some(Ok(_turn)) = stop.run_until_cancelled(shared.collecting.acquire()).await else {
+        return false;
+    };
+    let collector =
+        GarbageCollectorBuilder::new(shared.db_path(partition), shared.store.object_store())
+            .with_options(settings::collector(shared.store.is_local()))
+            .with_system_clock(StoreClock::new(shared.wall.clone()))
+            .build();
+    let deadline = shared.options.maintain_deadline;
+    let run = tokio::time::timeout(deadline, collector.run_gc_once());
+    match stop.run_until_cancelled(run).await {
+        Some(Ok(())) => {
+            shared.collected_at.lock().insert(partition, shared.wall.now_micros());
+            true
+        }
+        Some(Err(_)) => {
+            warn!(%partition, "snapshot was not collected within {deadline:?}");
+            false
+        }
+        None => false,
+    }
+}
+
+/// The engine's size-tiered scheduler, which says when it has nothing left to propose.
+struct UntilIdle(Arc<Notify>);
+
+impl CompactionSchedulerSupplier for UntilIdle {
+    fn compaction_scheduler(
+        &self,
+        options: &CompactorOptions,
+    ) -> Box<dyn CompactionScheduler + Send + Sync> {
+        let inner = SizeTieredCompactionSchedulerSupplier.compaction_scheduler(options);
+        Box::new(IdleScheduler { inner, idle: self.0.clone() })
+    }
+}
+
+struct IdleScheduler {
+    inner: Box<dyn CompactionScheduler + Send + Sync>,
+    idle: Arc<Notify>,
+}
+
+impl CompactionScheduler for IdleScheduler {
+    fn propose(&self, state: &CompactorStateView) -> Vec<CompactionSpec> {
+        let proposed = self.inner.propose(state);
+        let active = state
+            .compactions()
+            .is_some_and(|known| known.recent_compactions().any(|compaction| compaction.active()));
+        if proposed.is_empty() && !active {
+            self.idle.notify_one();
+        }
+        proposed
+    }
+
+    fn validate(
+        &self,
+        state: &CompactorStateView,
+        spec: &CompactionSpec,
+    ) -> Result<(), slatedb::Error> {
+        self.inner.validate(state, spec)
+    }
+}

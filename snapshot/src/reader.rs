@@ -1,0 +1,214 @@
+//! Reads one state of a partition's snapshot.
+//!
+//! Invariant: a reader never moves: it shows the step of its checkpoint until it is dropped, and
+//! sends nothing to the store but the blocks that a read needs and the cache lacks.
+
+use std::{
+    ops::{Bound, RangeBounds},
+    sync::Arc,
+    time::Duration,
+};
+
+use bytes::Bytes;
+use slatedb::{
+    DbIterator, DbReader,
+    config::{ReadOptions, ScanOptions},
+};
+use tako_types::{PartitionId, limits::STORE_DEADLINE};
+
+use crate::{
+    Checkpoint, DueRow, Meta, SnapshotError,
+    rows::{META_KEY, RECORDS},
+    snapshots::{Shared, bounded},
+};
+
+/// Bytes of records after which a page of a scan ends.
+const PAGE_BYTES_MAX: usize = 8 << 20;
+/// Read-ahead of a scan: fewer, larger GETs than one per block.
+const SCAN_READ_BYTES: usize = 1 << 20;
+const CLOSE_DEADLINE: Duration = Duration::from_secs(5);
+
+/// Some rows of a scan.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct ScanPage {
+    /// Stored keys and records, in key order.
+    pub rows: Vec<(Bytes, Bytes)>,
+    /// Whether the range may hold more after the last row.
+    pub more: bool,
+}
+
+/// A partition's snapshot at one checkpoint.
+pub struct PartitionReader {
+    shared: Arc<Shared>,
+    db: Option<Arc<DbReader>>,
+    meta: Meta,
+    checkpoint: Checkpoint,
+    writer_epoch: u64,
+}
+
+impl PartitionReader {
+    pub(crate) async fn open(
+        shared: &Arc<Shared>,
+        partition: PartitionId,
+        checkpoint: Checkpoint,
+    ) -> Result<Self, SnapshotError> {
+        let db = shared.open_reader(partition, checkpoint).await?;
+        let manifest = db.manifest();
+        let mut reader = Self {
+            shared: shared.clone(),
+            db: Some(Arc::new(db)),
+            meta: Meta::default(),
+            checkpoint: Checkpoint { manifest: manifest.id(), ..checkpoint },
+            writer_epoch: manifest.writer_epoch(),
+        };
+        if let Some(row) = reader.get(&Bytes::from_static(META_KEY)).await? {
+            reader.meta = Meta::decode(row).map_err(SnapshotError::Corrupt)?;
+        }
+        Ok(reader)
+    }
+
+    /// Step, coverage and highest version of this state.
+    #[must_use]
+    pub fn meta(&self) -> &Meta {
+        &self.meta
+    }
+
+    /// Which state this is.
+    #[must_use]
+    pub fn checkpoint(&self) -> Checkpoint {
+        self.checkpoint
+    }
+
+    /// Which writer committed this state; see [`crate::Snapshots::writer_after`].
+    #[must_use]
+    pub fn writer_epoch(&self) -> u64 {
+        self.writer_epoch
+    }
+
+    /// The merged record under a stored key, expired or not, tombstone or not.
+    ///
+    /// Limits/cost: the bytes may share memory with a whole block; copy what is kept for long.
+    ///
+    /// # Errors
+    /// [`SnapshotError::Gone`] when the files were collected.
+    pub async fn get(&self, key: &Bytes) -> Result<Option<Bytes>, SnapshotError> {
+        let db = self.db()?;
+        let read = async { Ok(db.get_with_options(key, &ReadOptions::default()).await?) };
+        bounded(STORE_DEADLINE, read).await
+    }
+
+    /// Records of a key range in order: at most `limit`, and at most 8 MiB (but one at least).
+    /// Go on with a range that starts after the last key while [`ScanPage::more`].
+    ///
+    /// # Errors
+    /// As [`Self::get`].
+    pub async fn scan(
+        &self,
+        range: impl RangeBounds<Bytes>,
+        limit: usize,
+    ) -> Result<ScanPage, SnapshotError> {
+        let bounds = records_within(&range);
+        let options = ScanOptions {
+            read_ahead_bytes: SCAN_READ_BYTES,
+            cache_blocks: false,
+            ..ScanOptions::default()
+        };
+        let db = self.db()?;
+        bounded(STORE_DEADLINE, async {
+            match bounds {
+                Some(bounds) => page(db.scan_with_options(bounds, &options).await?, limit).await,
+                None => Ok(ScanPage::default()),
+            }
+        })
+        .await
+    }
+
+    /// Rows due at or before a time (microseconds since the Unix epoch), earliest first.
+    ///
+    /// # Errors
+    /// As [`Self::get`].
+    pub async fn due(&self, until_micros: u64, limit: usize) -> Result<Vec<DueRow>, SnapshotError> {
+        let (start, end) = DueRow::range(until_micros);
+        let db = self.db()?;
+        bounded(STORE_DEADLINE, async { due_rows(db.scan(start..end).await?, limit).await }).await
+    }
+
+    /// Closes the handle. Dropping it does the same in the background.
+    pub async fn close(mut self) {
+        if let Some(db) = self.db.take() {
+            close(&db).await;
+        }
+    }
+
+    fn db(&self) -> Result<&DbReader, SnapshotError> {
+        self.db.as_deref().ok_or(SnapshotError::Closed)
+    }
+}
+
+impl Drop for PartitionReader {
+    fn drop(&mut self) {
+        if let Some(db) = self.db.take()
+            && tokio::runtime::Handle::try_current().is_ok()
+        {
+            self.shared.tasks.spawn(async move { close(&db).await });
+        }
+    }
+}
+
+async fn close(db: &DbReader) {
+    match tokio::time::timeout(CLOSE_DEADLINE, db.close()).await {
+        Ok(Ok(())) => {}
+        Ok(Err(error)) => tracing::debug!(%error, "snapshot reader did not close cleanly"),
+        Err(_) => tracing::warn!("snapshot reader did not close within {CLOSE_DEADLINE:?}"),
+    }
+}
+
+/// The part of a range that holds records; `None` when that is empty.
+pub(crate) fn records_within(
+    range: &impl RangeBounds<Bytes>,
+) -> Option<(Bound<Bytes>, Bound<Bytes>)> {
+    let after_records = Bytes::from_static(&[RECORDS + 1]);
+    let start = range.start_bound().cloned();
+    let end = match range.end_bound().cloned() {
+        Bound::Included(end) if end < after_records => Bound::Included(end),
+        Bound::Excluded(end) if end < after_records => Bound::Excluded(end),
+        _ => Bound::Excluded(after_records),
+    };
+    // The engine panics on ranges that end before they start.
+    let empty = match (&start, &end) {
+        (Bound::Included(start), Bound::Included(end)) => start > end,
+        (Bound::Unbounded, _) | (_, Bound::Unbounded) => false,
+        (
+            Bound::Included(start) | Bound::Excluded(start),
+            Bound::Included(end) | Bound::Excluded(end),
+        ) => start >= end,
+    };
+    (!empty).then_some((start, end))
+}
+
+/// Reads a page off an iterator.
+pub(crate) async fn page(mut rows: DbIterator, limit: usize) -> Result<ScanPage, SnapshotError> {
+    let mut page = ScanPage::default();
+    let mut bytes = 0;
+    while page.rows.len() < limit && bytes < PAGE_BYTES_MAX {
+        let Some(row) = rows.next().await? else { return Ok(page) };
+        bytes += row.key.len() + row.value.len();
+        page.rows.push((row.key, row.value));
+    }
+    page.more = true;
+    Ok(page)
+}
+
+/// Reads due rows off an iterator.
+pub(crate) async fn due_rows(
+    mut rows: DbIterator,
+    limit: usize,
+) -> Result<Vec<DueRow>, SnapshotError> {
+    let mut due = Vec::new();
+    while due.len() < limit {
+        let Some(row) = rows.next().await? else { break };
+        let decoded = DueRow::decode(row.key);
+        due.push(decoded.ok_or_else(|| SnapshotError::Corrupt("a due row's key".to_owned()))?);
+    }
+    Ok(due)
+}

@@ -1,0 +1,105 @@
+//! What steps, reads and rest cost in requests (DESIGN section 6, "Measured budget").
+
+use super::*;
+
+/// About a MiB of fresh rows.
+fn big_step(n: u64) -> StepInput {
+    let filler = "x".repeat(4000);
+    let rows = (0..256).map(|i| row(&format!("{n}-{i}"), n * 1000 + i, &filler, true)).collect();
+    step(rows, n)
+}
+
+#[tokio::test]
+async fn a_step_takes_two_puts_and_four_with_compaction_on_average() {
+    for world in World::all() {
+        let node = world.node().await;
+        let mut writer = node.writer(P).await.expect("a writer");
+        let start = world.store.counts();
+        let (mut worst_step, mut compactions) = (0, 0);
+        for n in 1..=32 {
+            let before = world.store.counts();
+            writer.step(big_step(n)).await.expect("a step");
+            let cost = world.store.counts().since(&before);
+            worst_step = worst_step.max(cost.puts_and_lists());
+            assert!(cost.gets <= 6, "step {n}: {cost:?}");
+            let done = writer.maintain().await.expect("maintenance");
+            compactions += u32::from(done.compacted);
+        }
+        let all = world.store.counts().since(&start);
+        println!("32 steps, {compactions} compactions: {all:?}; worst step {worst_step}");
+        assert!(compactions >= 3, "{compactions} compactions");
+        assert!(worst_step <= 4, "a step took {worst_step} PUT and LIST");
+        assert!(all.puts_and_lists() <= 32 * 4, "{all:?}");
+        node.close().await;
+    }
+}
+
+#[tokio::test]
+async fn a_move_to_an_announced_step_takes_one_list_and_few_gets() {
+    let world = World::memory();
+    let node = world.node().await;
+    let mut writer = node.writer(P).await.expect("a writer");
+    let mut done = writer.step(big_step(1)).await.expect("a step");
+    for n in 2..5 {
+        done = writer.step(big_step(n)).await.expect("a step");
+        let before = world.store.counts();
+        let reader = node.reader_at(P, done.checkpoint).await.expect("a reader");
+        let cost = world.store.counts().since(&before);
+        println!("move: {cost:?}");
+        assert!(cost.puts == 0 && cost.lists <= 2 && cost.gets <= 8, "{cost:?}");
+        drop(reader);
+    }
+    let _ = done;
+    node.close().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn at_rest_nothing_is_asked_of_the_store() {
+    let world = World::memory();
+    let node = world.node().await;
+    let mut writer = node.writer(P).await.expect("a writer");
+    let done = writer.step(step(vec![row("a", 1, "x", true)], 1)).await.expect("a step");
+    let _reader = node.reader_at(P, done.checkpoint).await.expect("a reader");
+    writer.maintain().await.expect("nothing to do");
+    let before = world.store.counts();
+    // Virtual time: half an hour passes as soon as every task is idle.
+    tokio::time::sleep(Duration::from_secs(1800)).await;
+    let cost = world.store.counts().since(&before);
+    assert_eq!(cost.requests(), 0, "{cost:?}");
+    node.close().await;
+}
+
+#[tokio::test]
+async fn a_get_of_a_plain_row_reads_one_block_however_many_tables_there_are() {
+    let world = World::memory();
+    let (node, cold) = (world.node().await, world.node().await);
+    let mut writer = node.writer(P).await.expect("a writer");
+    let mut done = None;
+    for n in 1..=7 {
+        done = Some(writer.step(big_step(n)).await.expect("a step"));
+    }
+    let reader = cold.reader_at(P, done.expect("steps").checkpoint).await.expect("a reader");
+    // Warms filters and the indexes of tables that hold the names asked for.
+    for n in 1..=7 {
+        text(&reader, &format!("{n}-0")).await.expect("a record");
+    }
+    for n in 1..=7 {
+        let before = world.store.counts();
+        text(&reader, &format!("{n}-200")).await.expect("a record");
+        let cost = world.store.counts().since(&before);
+        assert!(cost.gets <= 2, "{n}: {cost:?}");
+        let before = world.store.counts();
+        text(&reader, &format!("{n}-200")).await.expect("a record");
+        assert_eq!(world.store.counts().since(&before).requests(), 0, "cached");
+    }
+    // The newest row is a Put in the newest table: one block, or two on a false positive.
+    let before = world.store.counts();
+    text(&reader, "7-100").await.expect("a record");
+    let cost = world.store.counts().since(&before);
+    assert!(cost.gets <= 1, "{cost:?}");
+    let before = world.store.counts();
+    assert_eq!(text(&reader, "nothing").await, None);
+    assert!(world.store.counts().since(&before).gets <= 1);
+    node.close().await;
+    cold.close().await;
+}
