@@ -23,7 +23,7 @@ use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use self::folder::Folder;
 use crate::{
     configuration::{
-        AdoptError, ConfigCell, ConfigSource, ConfigWatcher, fetch_store, newest_kept,
+        AdoptError, ConfigCell, ConfigSource, ConfigWatcher, SourceError, fetch_store, newest_kept,
     },
     engine::{Engine, EngineError, EngineOptions},
     identity::{CEILING_AHEAD_MICROS, IdentityKeeper},
@@ -85,6 +85,9 @@ pub enum NodeError {
         /// Who is in it.
         nodes: String,
     },
+    /// There is no configuration to start with.
+    #[error(transparent)]
+    Source(#[from] SourceError),
     /// The configuration cannot be used.
     #[error(transparent)]
     Configuration(#[from] AdoptError),
@@ -150,7 +153,7 @@ impl Node {
         let mut watcher = ConfigWatcher::new(options.source.clone(), options.network.clone());
         let first = match newest_kept(folder.etc()) {
             Some(kept) => kept,
-            None => watcher.first(&shutdown).await.ok_or(NodeError::Stopped)?,
+            None => watcher.first(&shutdown).await?.ok_or(NodeError::Stopped)?,
         };
         let config = Arc::new(ConfigCell::new(first, Some(folder.etc().to_owned()))?);
         if let Ok(fresh) = watcher.fetch(Some(&config.current())).await {

@@ -10,7 +10,9 @@ use tokio::sync::Notify;
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 use crate::{
-    configuration::{AdoptError, ConfigCell, ConfigSource, ConfigWatcher, newest_kept},
+    configuration::{
+        AdoptError, ConfigCell, ConfigSource, ConfigWatcher, SourceError, newest_kept,
+    },
     links::Links,
     membership::{Gossiper, Membership},
     node::origin_of,
@@ -33,6 +35,18 @@ pub struct ProxyOptions {
     pub network: Arc<dyn Network>,
 }
 
+/// Why a proxy did not start.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum ProxyError {
+    /// There is no configuration to start with.
+    #[error(transparent)]
+    Source(#[from] SourceError),
+    /// The configuration cannot be kept.
+    #[error(transparent)]
+    Configuration(#[from] AdoptError),
+}
+
 /// A running proxy.
 pub struct Proxy {
     /// Serves clients' requests.
@@ -49,16 +63,16 @@ impl Proxy {
     /// Starts a proxy; `None` when the shutdown came before a configuration.
     ///
     /// # Errors
-    /// [`AdoptError`] when the configuration cannot be kept.
+    /// [`ProxyError`] when there is no usable configuration.
     pub async fn start(
         options: ProxyOptions,
         shutdown: CancellationToken,
-    ) -> Result<Option<Self>, AdoptError> {
+    ) -> Result<Option<Self>, ProxyError> {
         let etc = options.var.join("etc").join(format!("proxy-{}", options.id));
         let mut watcher = ConfigWatcher::new(options.source.clone(), options.network.clone());
         let first = match newest_kept(&etc) {
             Some(kept) => kept,
-            None => match watcher.first(&shutdown).await {
+            None => match watcher.first(&shutdown).await? {
                 Some(first) => first,
                 None => return Ok(None),
             },

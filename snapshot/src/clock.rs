@@ -18,30 +18,50 @@ use std::{
 use chrono::{DateTime, Utc};
 use slatedb_common::clock::{SystemClock, SystemClockTicker};
 use tako_types::Clock;
+use tokio::time::Instant;
 
-/// `max(wall, last tick)`, in microseconds since the Unix epoch.
+/// `max(wall, last reading and the time since)`, in microseconds since the Unix epoch.
+///
+/// It goes on at its own pace while the wall clock is behind: the engine measures the age of a
+/// dead compaction with it.
 #[derive(Debug)]
 pub(crate) struct StoreClock {
     wall: Arc<dyn Clock>,
-    last_micros: AtomicI64,
+    opened: Instant,
+    /// What the clock would have shown at `opened`, had it always been as far ahead as it is now.
+    origin_micros: AtomicI64,
 }
 
 impl StoreClock {
     pub(crate) fn new(wall: Arc<dyn Clock>) -> Arc<Self> {
-        Arc::new(Self { wall, last_micros: AtomicI64::new(0) })
+        Arc::new(Self { wall, opened: Instant::now(), origin_micros: AtomicI64::new(0) })
+    }
+
+    /// The same, above what a manifest shows as its last tick.
+    pub(crate) fn after_millis(wall: Arc<dyn Clock>, millis: i64) -> Arc<Self> {
+        let clock = Self::new(wall);
+        clock.raise_to_millis(millis);
+        clock
     }
 
     /// Later readings are at or above `millis`.
     pub(crate) fn raise_to_millis(&self, millis: i64) {
-        self.last_micros.fetch_max(millis.saturating_mul(1000), Ordering::AcqRel);
+        self.read_above(millis.saturating_mul(1000));
+    }
+
+    fn read_above(&self, micros: i64) -> i64 {
+        let elapsed = i64::try_from(self.opened.elapsed().as_micros()).unwrap_or(i64::MAX);
+        let origin = micros.saturating_sub(elapsed);
+        let before = self.origin_micros.fetch_max(origin, Ordering::AcqRel);
+        before.max(origin).saturating_add(elapsed)
     }
 }
 
 impl SystemClock for StoreClock {
     fn now(&self) -> DateTime<Utc> {
         let wall = i64::try_from(self.wall.now_micros()).unwrap_or(i64::MAX);
-        let last = self.last_micros.fetch_max(wall, Ordering::AcqRel);
-        DateTime::from_timestamp_micros(wall.max(last)).unwrap_or(DateTime::<Utc>::MAX_UTC)
+        let now = self.read_above(wall);
+        DateTime::from_timestamp_micros(now).unwrap_or(DateTime::<Utc>::MAX_UTC)
     }
 
     fn sleep<'a>(&'a self, duration: Duration) -> Pin<Box<dyn Future<Output = ()> + Send + 'a>> {
@@ -67,13 +87,15 @@ mod tests {
         }
     }
 
-    #[test]
-    fn it_never_goes_back_nor_below_the_last_tick() {
+    #[tokio::test(start_paused = true)]
+    async fn it_never_goes_back_nor_below_the_last_tick_and_never_stands_still() {
         let hand = Arc::new(Hand(AtomicU64::new(5_000_000)));
         let clock = StoreClock::new(hand.clone());
         assert_eq!(clock.now().timestamp_millis(), 5_000);
         hand.0.store(1_000_000, Ordering::Relaxed);
         assert_eq!(clock.now().timestamp_millis(), 5_000);
+        tokio::time::advance(Duration::from_secs(2)).await;
+        assert_eq!(clock.now().timestamp_millis(), 7_000);
         clock.raise_to_millis(9_000);
         assert_eq!(clock.now().timestamp_millis(), 9_000);
         hand.0.store(10_000_000, Ordering::Relaxed);

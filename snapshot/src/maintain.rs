@@ -51,24 +51,27 @@ impl Maintenance {
         db: &Db,
     ) -> Result<Maintained, SnapshotError> {
         if self.running.is_none() {
-            let compact = db.manifest().l0().len() >= settings::COMPACT_FROM_TABLES;
-            let collect = is_collection_due(shared, partition, db);
-            if !compact && !collect {
+            let work = if db.manifest().l0().len() >= settings::COMPACT_FROM_TABLES {
+                Work::Compact { last_tick_millis: db.manifest().last_l0_clock_tick() }
+            } else if is_collection_due(shared, partition, db) {
+                // The writer must know the newest manifest before older ones are deleted: it looks
+                // for newer ones by number, takes a gap for the end, and on a folder would commit
+                // into that gap, where nobody looks.
+                refresh(db).await?;
+                Work::Collect
+            } else {
                 return Ok(Maintained::default());
-            }
-            let work = work(shared.clone(), partition, self.stop.clone(), compact, collect);
-            self.running = Some(shared.tasks.spawn(work));
+            };
+            let task = run_work(shared.clone(), partition, self.stop.clone(), work);
+            self.running = Some(shared.tasks.spawn(task));
         }
         let Some(task) = &mut self.running else { return Ok(Maintained::default()) };
         match tokio::time::timeout(shared.options.maintain_patience, task).await {
             Err(_) => Ok(Maintained { running: true, ..Maintained::default() }),
             Ok(ended) => {
                 self.running = None;
-                let done = ended.unwrap_or_default();
-                if done.compacted {
-                    bounded(STORE_DEADLINE, async { Ok(db.refresh_manifest().await?) }).await?;
-                }
-                Ok(done)
+                refresh(db).await?;
+                Ok(ended.unwrap_or_default())
             }
         }
     }
@@ -88,22 +91,34 @@ fn is_collection_due(shared: &Shared, partition: PartitionId, db: &Db) -> bool {
             .any(|known| known.expire_time.is_some_and(|at| at < now))
 }
 
-async fn work(
+async fn refresh(db: &Db) -> Result<(), SnapshotError> {
+    bounded(STORE_DEADLINE, async { Ok(db.refresh_manifest().await?) }).await
+}
+
+/// What a maintenance task does; never both, see [`Maintenance::run`].
+enum Work {
+    Compact {
+        /// Last tick of the manifest: what a dead worker left is measured from there.
+        last_tick_millis: i64,
+    },
+    Collect,
+}
+
+async fn run_work(
     shared: Arc<Shared>,
     partition: PartitionId,
     stop: CancellationToken,
-    compact: bool,
-    collect: bool,
+    work: Work,
 ) -> Maintained {
     let mut done = Maintained::default();
-    if compact {
-        match run_compaction(&shared, partition, &stop).await {
-            Ok(compacted) => done.compacted = compacted,
-            Err(error) => warn!(%partition, %error, "snapshot was not compacted"),
+    match work {
+        Work::Compact { last_tick_millis } => {
+            match run_compaction(&shared, partition, &stop, last_tick_millis).await {
+                Ok(compacted) => done.compacted = compacted,
+                Err(error) => warn!(%partition, %error, "snapshot was not compacted"),
+            }
         }
-    }
-    if collect && !stop.is_cancelled() {
-        done.collected = run_collection(&shared, partition, &stop).await;
+        Work::Collect => done.collected = run_collection(&shared, partition, &stop).await,
     }
     done
 }
@@ -113,6 +128,7 @@ async fn run_compaction(
     shared: &Shared,
     partition: PartitionId,
     stop: &CancellationToken,
+    last_tick_millis: i64,
 ) -> Result<bool, SnapshotError> {
     let Some(Ok(_turn)) = stop.run_until_cancelled(shared.compacting.acquire()).await else {
         return Ok(false);
@@ -121,7 +137,7 @@ async fn run_compaction(
     let compactor = CompactorBuilder::new(shared.db_path(partition), shared.store.object_store())
         .with_options(settings::compactor(&shared.options))
         .with_merge_operator(shared.merge.clone())
-        .with_system_clock(StoreClock::new(shared.wall.clone()))
+        .with_system_clock(StoreClock::after_millis(shared.wall.clone(), last_tick_millis))
         .with_scheduler_supplier(Arc::new(UntilIdle(idle.clone())))
         .build();
     let deadline = shared.options.maintain_deadline;

@@ -8,6 +8,7 @@
 
 mod http;
 mod server;
+mod stream;
 
 use std::sync::Arc;
 
@@ -23,9 +24,10 @@ pub struct GatewayOptions {
     pub connections_max: usize,
     /// Bytes of request bodies held at one time over all connections.
     pub body_bytes_max: usize,
-    /// A body must move on within this time.
+    /// A body, of a request or an answer, must move on within this time.
     pub body_stall: std::time::Duration,
-    /// The head of a request must arrive within this time.
+    /// The head of a request must be whole this long after the connection began or the answer
+    /// before it ended: idle connections live no longer.
     pub head_timeout: std::time::Duration,
 }
 
@@ -47,6 +49,14 @@ pub struct Gateway {
     /// In units of [`BODY_UNIT`].
     body_budget: Semaphore,
 }
+
+/// Longest head of a request, and longest piece of a body taken at once: what one connection
+/// may make the process hold besides its body. The longest key, written as escapes, is 12 KiB.
+const HEAD_BYTES_MAX: usize = 64 << 10;
+
+/// A body must come at this pace at least, beside the first `body_stall`: bodies hold shares of
+/// `body_bytes_max` while they come.
+const BODY_BYTES_PER_SECOND_MIN: usize = 16 << 10;
 
 /// Bodies are counted in units of this many bytes.
 const BODY_UNIT: usize = 1 << 10;

@@ -10,7 +10,7 @@ use hyper_util::{
 use tokio::{net::TcpListener, sync::Semaphore};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
-use crate::{Gateway, http};
+use crate::{Gateway, HEAD_BYTES_MAX, http, stream::ClientStream};
 
 /// Open requests get this long when the process stops.
 const FINISH: Duration = Duration::from_secs(15);
@@ -41,7 +41,13 @@ pub async fn serve(listener: TcpListener, gateway: Arc<Gateway>, shutdown: Cance
         let _ = stream.set_nodelay(true);
         let service = TowerToHyperService::new(routes.clone());
         let mut builder = http1::Builder::new();
-        builder.timer(TokioTimer::new()).header_read_timeout(gateway.options.head_timeout);
+        builder
+            .timer(TokioTimer::new())
+            .header_read_timeout(gateway.options.head_timeout)
+            .max_buf_size(HEAD_BYTES_MAX)
+            // A client that ends its side has gone: its request is cancelled, not worked at.
+            .half_close(false);
+        let stream = ClientStream::new(stream, gateway.options.body_stall);
         let shutdown = shutdown.clone();
         connections.spawn(async move {
             let connection = builder.serve_connection(TokioIo::new(stream), service);

@@ -1,1 +1,66 @@
-fn main() {}
+//! `tako`: one binary for every process of a cluster and for the tools around it.
+//!
+//! Owns arguments, logs, signals and wiring: parse → start what the arguments name → wait →
+//! exit code. What the processes do lives in the libraries.
+//! Calls: tako-node-core, tako-gateway, tako-coordinator, tako-loadtest.
+
+mod arguments;
+mod cluster;
+mod command;
+mod failure;
+mod listen;
+mod logs;
+mod old_names;
+mod signals;
+
+use std::{
+    io::{self, Write as _},
+    process::ExitCode,
+};
+
+use clap::Parser as _;
+
+use crate::{
+    arguments::{Arguments, Command},
+    failure::Failure,
+};
+
+fn main() -> ExitCode {
+    // Fails only when a provider is installed already, which serves as well.
+    let _ = rustls::crypto::ring::default_provider().install_default();
+    let arguments = Arguments::parse_from(old_names::translate(std::env::args_os()));
+    let done = logs::start(&arguments.logs).and_then(|()| run(arguments));
+    match done {
+        Ok(code) => code,
+        Err(failure) => {
+            // Standard error may be gone; the exit code still tells.
+            let _ = writeln!(io::stderr(), "tako: {failure}");
+            failure.exit_code()
+        }
+    }
+}
+
+fn run(arguments: Arguments) -> Result<ExitCode, Failure> {
+    let mut builder = match &arguments.command {
+        // Servers use every core; tools leave the cores to the servers.
+        Command::Node(_) | Command::Proxy(_) => tokio::runtime::Builder::new_multi_thread(),
+        _ => tokio::runtime::Builder::new_current_thread(),
+    };
+    let runtime = builder
+        .enable_all()
+        .build()
+        .map_err(|error| Failure::unavailable(format!("cannot start threads: {error}")))?;
+    let done = runtime.block_on(async move {
+        match arguments.command {
+            Command::Cluster(args) => cluster::run(args, &arguments.logs).await,
+            Command::Node(args) => command::node::run(args).await,
+            Command::Proxy(args) => command::proxy::run(args).await,
+            Command::Coordinator(args) => command::coordinator::run(args).await,
+            Command::Check(args) => command::check::run(&args),
+            Command::Bench(args) => command::bench::run(*args).await,
+        }
+    });
+    // Whatever still blocks a thread does not hold up the end.
+    runtime.shutdown_background();
+    done
+}

@@ -60,15 +60,23 @@ impl ConfigWatcher {
         }
     }
 
-    /// Fetches until a first document is there or the shutdown.
-    pub async fn first(&mut self, shutdown: &CancellationToken) -> Option<Published> {
+    /// The first document: coordinators are asked until one answers (`None` at the shutdown),
+    /// a file is read once.
+    ///
+    /// # Errors
+    /// [`SourceError`] of the file.
+    pub async fn first(
+        &mut self,
+        shutdown: &CancellationToken,
+    ) -> Result<Option<Published>, SourceError> {
         loop {
             match self.fetch(None).await {
-                Ok(document) => return Some(document),
+                Ok(document) => return Ok(Some(document)),
+                Err(error) if matches!(self.source, ConfigSource::File(_)) => return Err(error),
                 Err(error) => self.say(&error),
             }
             tokio::select! {
-                () = shutdown.cancelled() => return None,
+                () = shutdown.cancelled() => return Ok(None),
                 () = tokio::time::sleep(Duration::from_millis(500)) => {}
             }
         }

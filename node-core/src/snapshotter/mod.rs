@@ -269,7 +269,8 @@ impl Snapshotter {
         let current = self.links.config.current();
         let all = current.replicas(p).len();
         // Every configured replica must have answered with all it holds, at this very step.
-        if !gathered.complete(all, base) || !slot.timing.lock().looks_for_due() {
+        let grace = current.config.cluster.tombstone_grace;
+        if !gathered.complete(all, base) || !slot.timing.lock().looks_for_due(grace) {
             return Ok(plan::Due::default());
         }
         let Some(view) = self.engine.view(p).filter(|view| view.meta.step == base) else {

@@ -39,9 +39,10 @@ impl Timing {
         self.not_before = Some(Instant::now() + wait);
     }
 
-    pub(super) fn looks_for_due(&mut self) -> bool {
+    pub(super) fn looks_for_due(&mut self, grace: Duration) -> bool {
         let now = Instant::now();
-        let due = self.last_due_look.is_none_or(|last| now - last >= DUE_EVERY);
+        let every = DUE_EVERY.min(grace);
+        let due = self.last_due_look.is_none_or(|last| now - last >= every);
         if due {
             self.last_due_look = Some(now);
         }

@@ -1,7 +1,7 @@
 //! A whole cluster in one process: memory network, one store that can fail, real data folders.
 //!
 //! Nodes are stopped without draining, as a crash would: the journal keeps what was acknowledged.
-#![allow(dead_code, reason = "every test file uses its own part of this")]
+#![allow(dead_code, unreachable_pub, missing_docs, reason = "every test file uses its own part")]
 
 use std::{
     collections::BTreeMap,

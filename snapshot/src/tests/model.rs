@@ -148,7 +148,7 @@ async fn run(world: World, seed: u64, rounds: u64) {
 #[tokio::test]
 async fn a_reader_always_shows_the_merge_of_all_committed_steps() {
     for seed in 1..=3 {
-        run(World::memory(), seed, 150).await;
+        run(World::memory(), seed, 60).await;
     }
-    run(World::folder(), 4, 60).await;
+    run(World::folder(), 4, 40).await;
 }

@@ -1,15 +1,20 @@
 //! Reading a request's body: within its limit, a memory budget and a stall time-out.
 
+use std::time::Duration;
+
 use axum::{
     body::Body,
     http::{HeaderMap, StatusCode, header},
 };
 use bytes::{Bytes, BytesMut};
 use http_body_util::BodyExt;
-use tokio::{sync::SemaphorePermit, time::timeout};
+use tokio::{
+    sync::SemaphorePermit,
+    time::{Instant, timeout, timeout_at},
+};
 
 use super::problem::Problem;
-use crate::{BODY_UNIT, Gateway};
+use crate::{BODY_BYTES_PER_SECOND_MIN, BODY_UNIT, Gateway};
 
 /// A body in memory, and its share of the budget.
 pub(crate) struct Received<'a> {
@@ -40,21 +45,31 @@ pub(crate) async fn receive<'a>(
         .and_then(Result::ok)
         .ok_or_else(|| {
             Problem::new(StatusCode::SERVICE_UNAVAILABLE, "busy")
-                .detail("too many bytes are being uploaded at once")
+                .detail("too many bytes are being uploaded at once; try again")
         })?;
     let mut first: Option<Bytes> = None;
     let mut rest = BytesMut::new();
     let mut total = 0;
+    let began = Instant::now();
     loop {
-        let frame = match timeout(stall, body.frame()).await {
+        let pace = Duration::from_secs((total / BODY_BYTES_PER_SECOND_MIN) as u64);
+        let until = (began + stall + pace).min(Instant::now() + stall);
+        let frame = match timeout_at(until, body.frame()).await {
             Ok(None) => break,
             Ok(Some(Ok(frame))) => frame,
             Ok(Some(Err(_))) => {
-                return Err(Problem::invalid("the body ended before its announced length"));
+                return Err(Problem::invalid(
+                    "the body ended before its announced length, or its chunks are malformed; \
+                     nothing was stored, send it again",
+                ));
             }
             Err(_) => {
                 return Err(Problem::new(StatusCode::REQUEST_TIMEOUT, "too slow")
-                    .detail(format!("nothing of the body came for {stall:?}")));
+                    .detail(format!(
+                        "the body stood still for {stall:?} or came at less than \
+                         {BODY_BYTES_PER_SECOND_MIN} bytes a second; nothing was stored, send it \
+                         again"
+                    )));
             }
         };
         let Ok(data) = frame.into_data() else { continue };

@@ -23,7 +23,7 @@ pub(crate) fn key_of(path: &str, prefix: &str) -> Result<StoredKey, Problem> {
     })
 }
 
-fn decode(encoded: &[u8]) -> Result<Bytes, Problem> {
+pub(super) fn decode(encoded: &[u8]) -> Result<Bytes, Problem> {
     if !encoded.iter().any(|byte| matches!(byte, b'%' | b'+')) {
         return Ok(Bytes::copy_from_slice(encoded));
     }
@@ -37,7 +37,7 @@ fn decode(encoded: &[u8]) -> Result<Bytes, Problem> {
                 match (digit(), digit()) {
                     (Some(high), Some(low)) => (high * 16 + low) as u8,
                     _ => {
-                        let text = "a % in the key is not followed by two hexadecimal digits; \
+                        let text = "a % in the address is not followed by two hexadecimal digits; \
                                     write a percent sign as %25";
                         return Err(Problem::invalid(text));
                     }

@@ -12,7 +12,7 @@ use axum::{
     Router,
     http::{Method, StatusCode, Uri},
     response::{IntoResponse, Response},
-    routing::any,
+    routing::{any, get},
 };
 
 use self::problem::Problem;
@@ -25,11 +25,15 @@ pub(crate) fn routes(gateway: Arc<Gateway>) -> Router {
         .route("/values/{*key}", any(values::on_values))
         .route("/stat/", any(values::on_stat))
         .route("/stat/{*key}", any(values::on_stat))
-        .route("/healthz", any(cluster::on_healthz))
-        .route("/readyz", any(cluster::on_readyz))
-        .route("/cluster", any(cluster::on_cluster))
+        .route("/healthz", get(cluster::on_healthz).fallback(on_other_method))
+        .route("/readyz", get(cluster::on_readyz).fallback(on_other_method))
+        .route("/cluster", get(cluster::on_cluster).fallback(on_other_method))
         .fallback(on_nothing)
         .with_state(gateway)
+}
+
+async fn on_other_method() -> Problem {
+    Problem::method("GET, HEAD")
 }
 
 async fn on_nothing(method: Method, uri: Uri) -> Response {

@@ -21,7 +21,11 @@ use tako_types::{
     limits::CONTENT_TYPE_BYTES_MAX,
 };
 
-use super::{body::receive, key::key_of, problem::Problem};
+use super::{
+    body::receive,
+    key::{decode, key_of},
+    problem::Problem,
+};
 use crate::Gateway;
 
 const TIMESTAMP: HeaderName = HeaderName::from_static("x-timestamp");
@@ -258,6 +262,8 @@ fn query_of(head: &Parts) -> Result<Query, Problem> {
     let Some(text) = head.uri.query() else { return Ok(query) };
     for pair in text.split('&').filter(|pair| !pair.is_empty()) {
         let (name, value) = pair.split_once('=').unwrap_or((pair, ""));
+        let value = decode(value.as_bytes())?;
+        let value = std::str::from_utf8(&value).unwrap_or("?");
         let number = || {
             value.parse::<usize>().map(Some).map_err(|_| {
                 Problem::invalid(format!("{name}={value}: not a number of replicas"))

@@ -1,0 +1,190 @@
+//! Which processes a configuration asks for, with which arguments and ports. Pure.
+//!
+//! In: configuration, its file, the launcher's arguments. Out: [`Plan`], in the order of starting:
+//! coordinators, nodes, proxies.
+
+use std::{
+    collections::HashMap,
+    fmt,
+    path::{Path, PathBuf},
+};
+
+use tako_types::config::{Address, Config};
+
+use super::ClusterArgs;
+use crate::{failure::Failure, logs::LogArgs};
+
+/// Time for a node to drain when the cluster stops: its journal keeps what is left.
+const DRAIN: &str = "5s";
+
+/// What a process is; in the order of stopping, which is the opposite of starting.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Role {
+    Proxy,
+    Node,
+    Coordinator,
+}
+
+impl Role {
+    /// The subcommand.
+    pub(super) fn as_str(self) -> &'static str {
+        match self {
+            Self::Proxy => "proxy",
+            Self::Node => "node",
+            Self::Coordinator => "coordinator",
+        }
+    }
+}
+
+impl fmt::Display for Role {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.as_str())
+    }
+}
+
+/// One process.
+#[derive(Debug, Clone)]
+pub(super) struct Planned {
+    pub(super) role: Role,
+    pub(super) id: String,
+    /// What a person would type after the program's name.
+    pub(super) arguments: Vec<String>,
+    /// What the launcher adds for its own children.
+    pub(super) hidden: Vec<String>,
+    /// What it listens on and for what.
+    pub(super) ports: Vec<(&'static str, Address)>,
+}
+
+impl Planned {
+    /// Where it answers `/readyz`.
+    pub(super) fn http(&self) -> Option<&Address> {
+        let found = self.ports.iter().find(|(what, _)| *what == "HTTP");
+        found.map(|(_, address)| address).filter(|_| self.role != Role::Coordinator)
+    }
+}
+
+/// All processes of one cluster.
+#[derive(Debug)]
+pub(super) struct Plan {
+    pub(super) processes: Vec<Planned>,
+}
+
+impl Plan {
+    /// Lays the cluster out.
+    ///
+    /// # Errors
+    /// One name for two processes.
+    pub(super) fn new(
+        config: &Config,
+        file: &Path,
+        args: &ClusterArgs,
+        logs: &LogArgs,
+    ) -> Result<Self, Failure> {
+        let shared = Shared::new(config, file, args, logs);
+        let mut processes = Vec::new();
+        for (id, address) in &config.coordinators {
+            let mut arguments = vec!["--id".into(), id.clone()];
+            arguments.extend(["--config".into(), path(file)]);
+            let store = shared.coordinator_store();
+            arguments.extend(store.into_iter().flat_map(|store| ["--store".into(), store]));
+            let ports = vec![("HTTP", address.clone())];
+            processes.push(shared.process(Role::Coordinator, id, arguments, ports));
+        }
+        for node in config.active_deployment().nodes() {
+            let mut arguments = vec!["--id".into(), node.id.to_string()];
+            arguments.extend(shared.source.clone());
+            let store = args.store.iter();
+            arguments.extend(store.flat_map(|store| ["--store".into(), store.clone()]));
+            arguments.extend(["--drain-timeout".into(), DRAIN.into()]);
+            let mut ports = vec![("RPC", node.rpc_address())];
+            ports.extend(node.http_address().map(|address| ("HTTP", address)));
+            processes.push(shared.process(Role::Node, node.id.as_str(), arguments, ports));
+        }
+        let taken = |id: &String| processes.iter().any(|p: &Planned| p.id == *id);
+        let mut ids = (1..).map(|n| format!("p{n}")).filter(|id| !taken(id));
+        let proxies: Vec<_> = ids.by_ref().zip(&args.proxies).collect();
+        for (id, port) in proxies {
+            let mut arguments = vec!["--id".into(), id.clone()];
+            arguments.extend(shared.source.clone());
+            arguments.extend(["--port".into(), port.to_string()]);
+            let address = Address { host: "127.0.0.1".into(), port: *port };
+            processes.push(shared.process(Role::Proxy, &id, arguments, vec![("HTTP", address)]));
+        }
+        let mut seen = HashMap::new();
+        for process in &processes {
+            if let Some(other) = seen.insert(process.id.as_str(), process.role) {
+                return Err(Failure::invalid(format!(
+                    "`{}` names a {other} and a {}; `tako cluster` needs different names",
+                    process.id, process.role
+                )));
+            }
+        }
+        Ok(Self { processes })
+    }
+
+    /// The processes of a role.
+    pub(super) fn of(&self, role: Role) -> impl Iterator<Item = &Planned> {
+        self.processes.iter().filter(move |process| process.role == role)
+    }
+}
+
+/// What all processes get.
+struct Shared {
+    /// `--coordinator …` or `--config …`.
+    source: Vec<String>,
+    var: PathBuf,
+    common: Vec<String>,
+    hidden: Vec<String>,
+    store: Option<String>,
+    store_configured: bool,
+}
+
+impl Shared {
+    fn new(config: &Config, file: &Path, args: &ClusterArgs, logs: &LogArgs) -> Self {
+        let mut source: Vec<String> = config
+            .coordinators
+            .values()
+            .flat_map(|address| ["--coordinator".into(), address.to_string()])
+            .collect();
+        if source.is_empty() {
+            source.extend(["--config".into(), path(file)]);
+        }
+        let mut common = vec!["--var".into(), path(&args.var)];
+        common.extend(args.insecure.then(|| "--insecure".to_owned()));
+        let hidden = ["--stop-with-parent", "--log", &logs.log, "--log-format"];
+        let mut hidden = hidden.map(str::to_owned).to_vec();
+        hidden.push(logs.log_format.as_str().into());
+        let store_configured = config.cluster.store.is_some();
+        Self {
+            source,
+            var: args.var.clone(),
+            common,
+            hidden,
+            store: args.store.clone(),
+            store_configured,
+        }
+    }
+
+    /// Nodes take the folder VAR/store by themselves; a coordinator has to be told.
+    fn coordinator_store(&self) -> Option<String> {
+        let fallback = || (!self.store_configured).then(|| path(&self.var.join("store")));
+        self.store.clone().or_else(fallback)
+    }
+
+    fn process(
+        &self,
+        role: Role,
+        id: &str,
+        own: Vec<String>,
+        ports: Vec<(&'static str, Address)>,
+    ) -> Planned {
+        let mut arguments = vec![role.as_str().to_owned()];
+        arguments.extend(own);
+        arguments.extend(self.common.clone());
+        Planned { role, id: id.to_owned(), arguments, hidden: self.hidden.clone(), ports }
+    }
+}
+
+fn path(path: &Path) -> String {
+    path.display().to_string()
+}

@@ -1,0 +1,73 @@
+//! Whether the cluster serves yet, and what is missing: asks `/readyz` until all proxies say yes.
+
+use std::{
+    io::{self, IsTerminal as _, Write as _},
+    time::Duration,
+};
+
+use tako_types::config::Address;
+use tokio::time::Instant;
+
+use super::{Plan, Role, say};
+
+const ASK_EVERY: Duration = Duration::from_millis(100);
+const ASK_DEADLINE: Duration = Duration::from_secs(2);
+/// How often a launcher without a terminal says what it waits for.
+const SAY_EVERY: Duration = Duration::from_secs(10);
+
+/// Returns when every proxy is ready.
+pub(super) async fn wait(plan: &Plan) {
+    // Settings of the environment are for the world outside, not for this machine.
+    let client = reqwest::Client::builder().no_proxy().timeout(ASK_DEADLINE).build();
+    let Ok(client) = client else { return };
+    let terminal = io::stderr().is_terminal();
+    let mut say_next = Instant::now() + SAY_EVERY;
+    loop {
+        let (missing, proxies_ready) = missing(plan, &client).await;
+        if proxies_ready {
+            if terminal {
+                let _ = write!(io::stderr(), "\r\x1b[K");
+            }
+            return;
+        }
+        let line = format!("waiting for {}", missing.join("; "));
+        if terminal {
+            // One line, however long the reasons are.
+            let line: String = line.chars().take(100).collect();
+            let _ = write!(io::stderr(), "\r\x1b[K{line}");
+        } else if say_next <= Instant::now() {
+            say(line);
+            say_next = Instant::now() + SAY_EVERY;
+        }
+        tokio::time::sleep(ASK_EVERY).await;
+    }
+}
+
+/// Who is not ready and why, and whether the proxies are.
+async fn missing(plan: &Plan, client: &reqwest::Client) -> (Vec<String>, bool) {
+    let mut missing = Vec::new();
+    let mut proxies_ready = true;
+    for process in &plan.processes {
+        let Some(address) = process.http() else { continue };
+        if let Err(reason) = ask(client, address).await {
+            missing.push(format!("{}: {reason}", process.id));
+            proxies_ready &= process.role != Role::Proxy;
+        }
+    }
+    (missing, proxies_ready)
+}
+
+async fn ask(client: &reqwest::Client, address: &Address) -> Result<(), String> {
+    let answer = client
+        .get(format!("http://{address}/readyz"))
+        .send()
+        .await
+        .map_err(|_| "does not answer yet".to_owned())?;
+    if answer.status().is_success() {
+        return Ok(());
+    }
+    let body = answer.text().await.unwrap_or_default();
+    let problem: Option<serde_json::Value> = serde_json::from_str(&body).ok();
+    let detail = problem.as_ref().and_then(|problem| problem["detail"].as_str());
+    Err(detail.unwrap_or("not ready").to_owned())
+}

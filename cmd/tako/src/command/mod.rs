@@ -1,0 +1,14 @@
+//! The subcommands, one per file: arguments, their help, and the wiring of what they start.
+
+pub(crate) mod bench;
+pub(crate) mod check;
+pub(crate) mod coordinator;
+pub(crate) mod node;
+pub(crate) mod proxy;
+
+use std::hash::{BuildHasher as _, Hasher as _, RandomState};
+
+/// Randomness for ids: different in every process.
+fn seed() -> u64 {
+    RandomState::new().build_hasher().finish()
+}

@@ -1,0 +1,122 @@
+//! `tako node`: one node with its RPC port and, if configured, its HTTP port.
+//!
+//! Order of the end: no new HTTP requests, open ones finish, then the node drains and closes.
+
+use std::{process::ExitCode, sync::Arc, time::Duration};
+
+use clap::Args;
+use tako_gateway::{Gateway, GatewayOptions};
+use tako_journal::FsDisk;
+use tako_node_core::node::{Node, NodeError, NodeOptions};
+use tako_snapshot::{Store, StoreSettings};
+use tako_types::{NodeId, SystemClock, config::parse_duration};
+use tokio::net::TcpListener;
+
+use super::seed;
+use crate::{
+    arguments::{ProcessArgs, SourceArgs},
+    failure::Failure,
+    listen::{self, GuardedTcp},
+    signals,
+};
+
+const AFTER_HELP: &str = "\
+Examples:
+  tako node --id n1 --coordinator localhost:17400
+  tako node --id n1 --config examples/standalone.yaml --var /var/lib/tako
+  tako node --id n1 --coordinator 10.0.0.5:4710 --store s3://bucket/prefix --insecure
+
+The node listens where the configuration says. Its data lie in VAR/data/ID, the configurations it
+knows in VAR/etc/node-ID. The object store is --store, else the configuration's, else the folder
+VAR/store. For S3 set AWS_ACCESS_KEY_ID, AWS_SECRET_ACCESS_KEY, AWS_REGION, AWS_ENDPOINT.
+
+Signals: SIGTERM or SIGINT drains and ends, a second one ends at once (nothing acknowledged is
+lost); SIGHUP or SIGUSR1 looks for a new configuration at once. Exit codes: tako --help.";
+
+/// Arguments of `tako node`.
+#[derive(Debug, Args)]
+#[command(after_help = AFTER_HELP)]
+pub(crate) struct NodeArgs {
+    /// Which node of the configuration this is
+    #[arg(long, value_name = "ID")]
+    id: String,
+    #[command(flatten)]
+    source: SourceArgs,
+    #[command(flatten)]
+    process: ProcessArgs,
+    /// The object store: s3://BUCKET/PREFIX, file:///FOLDER or a folder
+    #[arg(long, value_name = "URL")]
+    store: Option<String>,
+    /// HTTP port, instead of the configured one
+    #[arg(long, value_name = "HTTP")]
+    port: Option<u16>,
+    /// Time to bring what is in the journal into the object store at the end
+    #[arg(long, value_name = "TIME", value_parser = parse_duration, default_value = "30s")]
+    drain_timeout: Duration,
+    /// After lost state, serve without replicas that cannot be reached; may lose writes
+    #[arg(long)]
+    accept_loss: bool,
+}
+
+pub(crate) async fn run(args: NodeArgs) -> Result<ExitCode, Failure> {
+    let shutdown = signals::shutdown(args.process.stop_with_parent)?;
+    let looks = signals::Looks::new()?;
+    let insecure = args.process.insecure;
+    let id = NodeId::new(&args.id);
+    let options = NodeOptions {
+        id: id.clone(),
+        var: args.process.folder()?,
+        source: args.source.source(),
+        store: match args.store.as_deref() {
+            Some(url) => Some(Store::open(&StoreSettings::url(url))?),
+            None => None,
+        },
+        accept_loss: args.accept_loss,
+        clock: Arc::new(SystemClock),
+        seed: seed(),
+        network: Arc::new(GuardedTcp { insecure }),
+        disk: Arc::new(FsDisk),
+    };
+    let node = match Node::start(options, shutdown.clone()).await {
+        Ok(node) => node,
+        Err(NodeError::Stopped) => return Ok(ExitCode::SUCCESS),
+        Err(error) => return Err(error.into()),
+    };
+    looks.pass_to(node.look.clone());
+    let listener = match http(&node, &id, args.port, insecure).await {
+        Ok(listener) => listener,
+        Err(failure) => {
+            node.stop().await;
+            return Err(failure);
+        }
+    };
+    match listener {
+        Some(listener) => {
+            if let Ok(address) = listener.local_addr() {
+                tracing::info!(node = %id, http = %address, "node listens");
+            }
+            let gateway = Gateway::new(node.serving.clone(), GatewayOptions::default());
+            tako_gateway::serve(listener, gateway, shutdown).await;
+        }
+        None => shutdown.cancelled().await,
+    }
+    tracing::info!("draining for at most {:?}", args.drain_timeout);
+    node.drain(args.drain_timeout).await;
+    tracing::info!("stopped");
+    Ok(ExitCode::SUCCESS)
+}
+
+/// The HTTP port by the command line or the configuration, if there is one.
+async fn http(
+    node: &Node,
+    id: &NodeId,
+    port: Option<u16>,
+    insecure: bool,
+) -> Result<Option<TcpListener>, Failure> {
+    let current = node.config.current();
+    let Some(configured) = current.node(id) else { return Ok(None) };
+    match port.or(configured.http_port) {
+        Some(port) => listen::listen("HTTP", &configured.host, port, insecure).await.map(Some),
+        None => Ok(None),
+    }
+}

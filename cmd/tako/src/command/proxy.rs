@@ -1,0 +1,73 @@
+//! `tako proxy`: an HTTP port without data behind it.
+
+use std::{process::ExitCode, sync::Arc};
+
+use clap::Args;
+use tako_gateway::{Gateway, GatewayOptions};
+use tako_node_core::proxy::{Proxy, ProxyOptions};
+use tako_types::{NodeId, SystemClock};
+
+use super::seed;
+use crate::{
+    arguments::{ProcessArgs, SourceArgs},
+    failure::Failure,
+    listen::{self, GuardedTcp},
+    signals,
+};
+
+const AFTER_HELP: &str = "\
+Examples:
+  tako proxy --coordinator localhost:17400
+  tako proxy --id p2 --coordinator 10.0.0.5:4710 --host 0.0.0.0 --port 80 --insecure
+
+A proxy keeps no data: run as many as you like behind a load balancer that asks /readyz. The
+configurations it knows lie in VAR/etc/proxy-ID.
+
+Signals: SIGTERM or SIGINT finishes open requests and ends, a second one ends at once; SIGHUP or
+SIGUSR1 looks for a new configuration at once. Exit codes: tako --help.";
+
+/// Arguments of `tako proxy`.
+#[derive(Debug, Args)]
+#[command(after_help = AFTER_HELP)]
+pub(crate) struct ProxyArgs {
+    /// Its name, unlike that of any node or other proxy
+    #[arg(long, value_name = "ID", default_value = "p1")]
+    id: String,
+    #[command(flatten)]
+    source: SourceArgs,
+    #[command(flatten)]
+    process: ProcessArgs,
+    /// Address to listen at
+    #[arg(long, value_name = "HOST", default_value = "127.0.0.1")]
+    host: String,
+    /// HTTP port
+    #[arg(short, long, value_name = "PORT", default_value_t = 8080)]
+    port: u16,
+}
+
+pub(crate) async fn run(args: ProxyArgs) -> Result<ExitCode, Failure> {
+    let shutdown = signals::shutdown(args.process.stop_with_parent)?;
+    let looks = signals::Looks::new()?;
+    // First of all: a taken port needs no configuration to be told.
+    let listener = listen::listen("HTTP", &args.host, args.port, args.process.insecure).await?;
+    let options = ProxyOptions {
+        id: NodeId::new(&args.id),
+        var: args.process.folder()?,
+        source: args.source.source(),
+        clock: Arc::new(SystemClock),
+        seed: seed(),
+        network: Arc::new(GuardedTcp { insecure: args.process.insecure }),
+    };
+    let Some(proxy) = Proxy::start(options, shutdown.clone()).await? else {
+        return Ok(ExitCode::SUCCESS);
+    };
+    looks.pass_to(proxy.look.clone());
+    if let Ok(address) = listener.local_addr() {
+        tracing::info!(proxy = args.id, http = %address, "proxy listens");
+    }
+    let gateway = Gateway::new(proxy.serving.clone(), GatewayOptions::default());
+    tako_gateway::serve(listener, gateway, shutdown).await;
+    proxy.stop().await;
+    tracing::info!("stopped");
+    Ok(ExitCode::SUCCESS)
+}

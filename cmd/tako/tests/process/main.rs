@@ -1,0 +1,11 @@
+//! The real program on loopback: processes are started, killed and started again.
+//!
+//! One binary, so that ports are given out once (`support`). Every wait has a deadline and ends
+//! with the event it waits for; on failure the logs are printed.
+
+mod check;
+mod configuration;
+mod crash;
+mod launcher;
+mod serve;
+mod support;
