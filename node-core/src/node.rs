@@ -39,8 +39,8 @@ use crate::{
 const JOURNAL_QUEUE_BYTES: usize = 128 << 20;
 /// Size of a journal file.
 const JOURNAL_FILE_BYTES: u64 = 16 << 20;
-/// How often the clock's ceiling is looked at.
-const CEILING_EVERY: Duration = Duration::from_secs(5);
+/// How often the clock's ceiling and the journal's files are looked at.
+const HOUSE_EVERY: Duration = Duration::from_secs(5);
 
 /// Everything a node is made of.
 pub struct NodeOptions {
@@ -100,7 +100,7 @@ pub enum NodeError {
         /// Which.
         url: String,
         /// Why.
-        source: StoreError,
+        source: Box<StoreError>,
     },
     /// Snapshots cannot be used.
     #[error(transparent)]
@@ -274,7 +274,7 @@ impl Node {
         let background = node.background.clone();
         node.tasks.spawn(Gossiper::new(serving).run(background.clone()));
         node.tasks.spawn(watcher.run(config, node.look.clone(), background.clone()));
-        node.tasks.spawn(node.clone().keep_ceiling());
+        node.tasks.spawn(node.clone().keep_house());
         let (this, accept_loss) = (node.clone(), options.accept_loss);
         node.tasks.spawn(async move {
             tokio::select! {
@@ -355,9 +355,12 @@ impl Node {
         Ok(())
     }
 
-    /// Keeps the clock's ceiling on disk ahead of the clock.
-    async fn keep_ceiling(self: Arc<Self>) {
+    /// Keeps the clock's ceiling on disk ahead of the clock, and the journal compact.
+    async fn keep_house(self: Arc<Self>) {
         loop {
+            if let Err(error) = self.replica.engine().rewrite_sparse_file().await {
+                tracing::warn!("cannot free a journal file: {error}");
+            }
             let needed = self.serving.clock().last_micros() + CEILING_AHEAD_MICROS / 2;
             if self.identity.held().await.clock_ceiling_micros < needed {
                 let ceiling = needed + CEILING_AHEAD_MICROS / 2;
@@ -369,7 +372,7 @@ impl Node {
             }
             tokio::select! {
                 () = self.background.cancelled() => return,
-                () = tokio::time::sleep(CEILING_EVERY) => {}
+                () = tokio::time::sleep(HOUSE_EVERY) => {}
             }
         }
     }
@@ -465,7 +468,8 @@ fn open_store(options: &NodeOptions, current: &Published) -> Result<Store, NodeE
         || StoreSettings::url(&format!("file://{}", folder.display())),
         store_settings,
     );
-    Store::open(&settings).map_err(|source| NodeError::Store { url: settings.url.clone(), source })
+    Store::open(&settings)
+        .map_err(|error| NodeError::Store { url: settings.url.clone(), source: Box::new(error) })
 }
 
 /// The configuration's store settings as the snapshot crate takes them.
@@ -501,7 +505,10 @@ async fn cluster_id(
             Ok(Some(id)) => return Ok(id),
             Ok(None) => continue,
             Err(error) if !error.kind().retry() => {
-                return Err(NodeError::Store { url: store.root().to_string(), source: error });
+                return Err(NodeError::Store {
+                    url: store.root().to_string(),
+                    source: Box::new(error),
+                });
             }
             Err(error) => error,
         };

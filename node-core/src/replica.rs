@@ -248,6 +248,10 @@ impl Replica {
     }
 
     async fn put(&self, p: PartitionId, record: Record) -> Result<PutOutcome, RpcError> {
+        if self.state() == NodeState::Draining {
+            let text = format!("{} is leaving and takes nothing new", self.engine.node());
+            return Err(RpcError::new(ErrorKind::Unavailable, text));
+        }
         if record.key().partition(self.engine.partitions_log2()) != p {
             return Err(RpcError::new(ErrorKind::Invalid, "the key is of another partition"));
         }

@@ -5,7 +5,11 @@
 use std::{error::Error, fmt, process::ExitCode};
 
 use tako_coordinator::CoordinatorError;
-use tako_node_core::{configuration::AdoptError, node::NodeError};
+use tako_node_core::{
+    configuration::{AdoptError, SourceError},
+    node::NodeError,
+    proxy::ProxyError,
+};
 use tako_snapshot::StoreError;
 use tako_types::ErrorKind;
 
@@ -72,6 +76,7 @@ impl From<NodeError> for Failure {
         let kind = match &error {
             NodeError::Stopped => ErrorKind::Closed,
             NodeError::Unknown { .. } | NodeError::NotStartable(_) => ErrorKind::Invalid,
+            NodeError::Source(error) => source_kind(error),
             NodeError::Configuration(error) => adopt_kind(error),
             NodeError::Store { source, .. } => source.kind(),
             NodeError::Snapshot(error) => error.kind(),
@@ -84,9 +89,14 @@ impl From<NodeError> for Failure {
     }
 }
 
-impl From<AdoptError> for Failure {
-    fn from(error: AdoptError) -> Self {
-        Self::of(adopt_kind(&error), &error)
+impl From<ProxyError> for Failure {
+    fn from(error: ProxyError) -> Self {
+        let kind = match &error {
+            ProxyError::Source(error) => source_kind(error),
+            ProxyError::Configuration(error) => adopt_kind(error),
+            _ => ErrorKind::Internal,
+        };
+        Self::of(kind, &error)
     }
 }
 
@@ -101,6 +111,14 @@ impl From<StoreError> for Failure {
         let mut failure = Self::of(error.kind(), &error);
         failure.text = format!("object store: {}", failure.text);
         failure
+    }
+}
+
+fn source_kind(error: &SourceError) -> ErrorKind {
+    match error {
+        SourceError::Config(_) => ErrorKind::Invalid,
+        SourceError::Published(error) => error.kind(),
+        _ => ErrorKind::Unavailable,
     }
 }
 

@@ -30,6 +30,8 @@ pub(crate) struct Held {
 pub(crate) struct Index {
     held: HashMap<StoredKey, Held>,
     by_lsn: BTreeMap<Lsn, StoredKey>,
+    /// Bytes of the records held, in memory or not.
+    bytes: u64,
 }
 
 impl Index {
@@ -39,6 +41,10 @@ impl Index {
 
     pub(crate) fn len(&self) -> usize {
         self.held.len()
+    }
+
+    pub(crate) fn bytes(&self) -> u64 {
+        self.bytes
     }
 
     /// LSN of the newest entry that is held; `None` when the tail is empty.
@@ -66,6 +72,7 @@ impl Index {
             record: Some(record),
         };
         let Some(old) = self.held.get(&key) else {
+            self.bytes += u64::from(location.bytes);
             self.by_lsn.insert(lsn, key.clone());
             self.held.insert(key, new);
             return None;
@@ -87,6 +94,8 @@ impl Index {
         if !wins {
             return Some(Displaced { location, memory_bytes: new.memory_bytes() });
         }
+        self.bytes += u64::from(location.bytes);
+        self.bytes -= u64::from(old.location.bytes);
         self.by_lsn.remove(&old.lsn);
         self.by_lsn.insert(lsn, key.clone());
         let old = self.held.insert(key, new)?;
@@ -97,7 +106,9 @@ impl Index {
     pub(crate) fn trim(&mut self, covered: Lsn) -> Vec<Held> {
         let kept = self.by_lsn.split_off(&covered.next());
         let gone = std::mem::replace(&mut self.by_lsn, kept);
-        gone.into_values().filter_map(|key| self.held.remove(&key)).collect()
+        let gone: Vec<Held> = gone.into_values().filter_map(|key| self.held.remove(&key)).collect();
+        self.bytes -= gone.iter().map(|held| u64::from(held.location.bytes)).sum::<u64>();
+        gone
     }
 
     /// Keys above `after` in LSN order.
@@ -105,6 +116,11 @@ impl Index {
         self.by_lsn
             .range((Bound::Excluded(after), Bound::Unbounded))
             .filter_map(|(_, key)| self.held.get(key).map(|held| (key, held)))
+    }
+
+    /// Keys whose entry lies in a journal file.
+    pub(crate) fn in_file(&self, file: u64) -> impl Iterator<Item = &Held> {
+        self.held.values().filter(move |held| held.location.file == file)
     }
 
     /// Every record held in memory.

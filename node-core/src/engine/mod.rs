@@ -217,6 +217,12 @@ impl Engine {
         self.shelf.applied()
     }
 
+    /// Every partition of the cluster, own or not.
+    fn partitions(&self) -> impl Iterator<Item = PartitionId> + use<> {
+        let count = 1u32 << self.options.partitions_log2;
+        (0..count).filter_map(|p| u16::try_from(p).ok()).map(PartitionId)
+    }
+
     fn partition(&self, p: PartitionId) -> &Partition {
         self.shelf.partition(p)
     }

@@ -97,6 +97,7 @@ impl Engine {
         PartitionStatus {
             last_lsn: inner.index.last_lsn().unwrap_or_default(),
             uncovered: inner.index.len(),
+            uncovered_bytes: inner.index.bytes(),
             step: inner.view.as_ref().map_or(StepNumber(0), |view| view.meta.step),
             quiet: inner.in_flight == 0,
         }
@@ -110,6 +111,8 @@ pub struct PartitionStatus {
     pub last_lsn: Lsn,
     /// Keys with an uncovered record.
     pub uncovered: usize,
+    /// Bytes of those records.
+    pub uncovered_bytes: u64,
     /// Step of the view in force.
     pub step: StepNumber,
     /// Nothing is on its way into the journal.

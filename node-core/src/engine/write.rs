@@ -93,10 +93,31 @@ impl Engine {
     /// # Errors
     /// [`EngineError::Journal`] when the journal cannot take it.
     pub async fn journal_again(&self) -> Result<(), EngineError> {
-        for p in (0..1u32 << self.partitions_log2()).map(|p| PartitionId(p as u16)) {
+        for p in self.partitions() {
             let payloads: Vec<_> =
                 self.partition(p).lock().index.records().map(|r| r.bytes().clone()).collect();
             for payload in payloads {
+                let entry = Entry { partition: p, kind: EntryKind::Record, payload };
+                self.journal.append(entry).await?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Frees a journal file that few needed entries keep alive: appends them once more.
+    ///
+    /// # Errors
+    /// [`EngineError`] when the journal cannot be read or take them.
+    pub async fn rewrite_sparse_file(&self) -> Result<(), EngineError> {
+        let Some(file) = self.journal.sparse_file() else { return Ok(()) };
+        for p in self.partitions() {
+            let held: Vec<_> = self.partition(p).lock().index.in_file(file).cloned().collect();
+            for held in held {
+                let record = match held.record {
+                    Some(record) => record,
+                    None => self.read_back(p, held.location).await?,
+                };
+                let payload = record.bytes().clone();
                 let entry = Entry { partition: p, kind: EntryKind::Record, payload };
                 self.journal.append(entry).await?;
             }

@@ -28,6 +28,7 @@ use tako_types::{
     config::Quorum,
     limits::{CALL_DEADLINE, CLOCK_DRIFT_MAX},
 };
+use tokio::time::Instant;
 use tokio_util::task::TaskTracker;
 pub use write::{Write, Written};
 
@@ -35,6 +36,9 @@ use crate::links::Links;
 
 /// Writes that may go on behind their answers before new ones wait for their own rest.
 const FINISHING_COUNT_MAX: usize = 4_096;
+
+/// A record is given this much time to a peer, beyond that of any call.
+const BYTES_PER_SECOND_MIN: u32 = 4 << 20;
 
 /// Why a client's request failed.
 #[derive(Debug, thiserror::Error)]
@@ -234,9 +238,10 @@ impl Serving {
         }
     }
 
-    /// The time for one call within a request that has `left` to go.
-    fn call_deadline(left: Duration) -> Duration {
-        left.min(CALL_DEADLINE)
+    /// The time for one call that moves `bytes`, within a request that must end at `until`.
+    fn call_deadline(until: Instant, bytes: usize) -> Duration {
+        let moving = Duration::from_secs(bytes as u64) / BYTES_PER_SECOND_MIN;
+        until.saturating_duration_since(Instant::now()).min(CALL_DEADLINE + moving)
     }
 }
 

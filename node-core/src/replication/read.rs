@@ -14,7 +14,11 @@ use std::{
 
 use futures::{StreamExt, future::BoxFuture, stream::FuturesUnordered};
 use tako_flatbuf::{Record, Request, Response, RpcError, StatAnswer, merge};
-use tako_types::{ErrorKind, NodeId, PartitionId, StepNumber, StoredKey, Version, config::Quorum};
+use tako_types::{
+    ErrorKind, NodeId, PartitionId, StepNumber, StoredKey, Version,
+    config::Quorum,
+    limits::{CALL_DEADLINE, STORE_DEADLINE},
+};
 use tokio::time::{Instant, sleep, timeout_at};
 
 use super::{RequestError, Serving, levels, reason};
@@ -110,7 +114,7 @@ impl Serving {
         let mut ballots: Vec<Ballot> = Vec::with_capacity(r);
         let mut whole_asked = 0usize;
         let mut last_error: Option<RpcError> = None;
-        let call_time = || Self::call_deadline(until.saturating_duration_since(Instant::now()));
+        let call_time = |whole| Self::read_deadline(until, whole);
         let hedge = sleep(HEDGE_AFTER);
         tokio::pin!(hedge);
         loop {
@@ -123,7 +127,7 @@ impl Serving {
                 let Some(node) = candidates.pop_front() else { break };
                 let whole = !has_whole && whole_asked == 0;
                 whole_asked += usize::from(whole);
-                asked.push(ask(self.links.clone(), node, p, key.clone(), whole, call_time()));
+                asked.push(ask(self.links.clone(), node, p, key.clone(), whole, call_time(whole)));
             }
             if asked.is_empty() {
                 let reason = last_error
@@ -146,11 +150,22 @@ impl Serving {
                     self.metrics.hedges.fetch_add(1, Ordering::Relaxed);
                     if let Some(node) = candidates.pop_front() {
                         let links = self.links.clone();
-                        asked.push(ask(links, node, p, key.clone(), !has_whole, call_time()));
+                        let (key, whole) = (key.clone(), !has_whole);
+                        asked.push(ask(links, node, p, key, whole, call_time(whole)));
                     }
                     hedge.as_mut().reset(Instant::now() + HEDGE_AFTER);
                 }
             }
+        }
+    }
+
+    /// The time for one vote: a whole one may have to read the store, and others are asked
+    /// meanwhile; an index answer comes at once or not at all.
+    fn read_deadline(until: Instant, whole: bool) -> Duration {
+        if whole {
+            until.saturating_duration_since(Instant::now()).min(STORE_DEADLINE + CALL_DEADLINE)
+        } else {
+            Self::call_deadline(until, 0)
         }
     }
 
@@ -187,7 +202,7 @@ impl Serving {
         until: Instant,
         repair: bool,
     ) -> Result<Option<Record>, RequestError> {
-        let call_time = || Self::call_deadline(until.saturating_duration_since(Instant::now()));
+        let call_time = |whole| Self::read_deadline(until, whole);
         // Every pass makes one more ballot whole or merged, so this ends.
         for _ in 0..=2 * ballots.len() {
             let (newest, newest_step, covered) = newest_of(&ballots);
@@ -211,9 +226,9 @@ impl Serving {
             } || ballot.step > newest_step;
             let node = ballot.node.clone();
             let answer = if ahead {
-                ask(self.links.clone(), node, p, key.clone(), true, call_time()).await.1
+                ask(self.links.clone(), node, p, key.clone(), true, call_time(true)).await.1
             } else {
-                ask_merged(self.links.clone(), node, p, key.clone(), call_time()).await
+                ask_merged(self.links.clone(), node, p, key.clone(), call_time(true)).await
             };
             ballots[open] = answer.map_err(|error| RequestError::TooFewVotes {
                 got: ballots.len() - 1,

@@ -159,7 +159,7 @@ impl Serving {
                 Err(error) => too_few(0, 1, reason(&error), error.kind == ErrorKind::Busy),
             };
         }
-        let call_time = Self::call_deadline(until.saturating_duration_since(Instant::now()));
+        let call_time = Self::call_deadline(until, record.bytes().len());
         let mut answers: Answers = replicas
             .iter()
             .map(|node| send(self.links.clone(), node.clone(), p, record.clone(), call_time))

@@ -83,7 +83,10 @@ impl Snapshotter {
         }
         let waited = now - *timing.waiting_since.get_or_insert(now);
         let interval = current.config.cluster.snapshot.interval;
-        let full = self.engine.memory_bytes() > current.config.cluster.snapshot.bytes;
+        // A journal that fills up must not wait for the interval either.
+        let settings = &current.config.cluster;
+        let full = status.uncovered_bytes > settings.snapshot.bytes
+            || self.engine.journal().disk_bytes() > settings.journal.disk_bytes / 2;
         let rank = self.rank(p, current.replicas(p));
         let patience = interval + interval * MISSED_INTERVALS * rank;
         waited >= patience || (rank == 0 && full)

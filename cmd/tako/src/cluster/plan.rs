@@ -95,7 +95,6 @@ impl Plan {
             arguments.extend(shared.source.clone());
             let store = args.store.iter();
             arguments.extend(store.flat_map(|store| ["--store".into(), store.clone()]));
-            arguments.extend(["--drain-timeout".into(), DRAIN.into()]);
             let mut ports = vec![("RPC", node.rpc_address())];
             ports.extend(node.http_address().map(|address| ("HTTP", address)));
             processes.push(shared.process(Role::Node, node.id.as_str(), arguments, ports));
@@ -181,10 +180,68 @@ impl Shared {
         let mut arguments = vec![role.as_str().to_owned()];
         arguments.extend(own);
         arguments.extend(self.common.clone());
-        Planned { role, id: id.to_owned(), arguments, hidden: self.hidden.clone(), ports }
+        let mut hidden = self.hidden.clone();
+        if role == Role::Node {
+            hidden.extend(["--drain-timeout".into(), DRAIN.into()]);
+        }
+        Planned { role, id: id.to_owned(), arguments, hidden, ports }
     }
 }
 
 fn path(path: &Path) -> String {
     path.display().to_string()
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::Parser as _;
+
+    use super::*;
+    use crate::arguments::{Arguments, Command};
+
+    const CONFIG: &str = "active_deployment: a\n\
+                          deployments: {a: {hash: {buckets_per_key: 1}, buckets: {b: \
+                          {n1: [h, 1, 2], p1: [h, 3]}}}}\n";
+
+    fn plan(config: &str, line: &str) -> Result<Plan, Failure> {
+        let arguments = Arguments::parse_from(line.split(' '));
+        let Command::Cluster(args) = arguments.command else { panic!("not a cluster: {line}") };
+        let config = Config::parse(config).expect("valid");
+        Plan::new(&config, Path::new("c.yaml"), &args, &arguments.logs)
+    }
+
+    #[test]
+    fn every_planned_command_line_is_one_the_program_takes() {
+        let with = format!("{CONFIG}coordinators: {{c1: [h, 5], c2: [h, 6]}}\n");
+        for (config, line) in [
+            (CONFIG, "tako cluster c.yaml -p 7 -p 8"),
+            (&with, "tako cluster c.yaml --store s3://b/p --insecure --log debug"),
+        ] {
+            let plan = plan(config, line).expect("a plan");
+            for process in &plan.processes {
+                let words = ["tako".to_owned()].into_iter();
+                let words = words.chain(process.arguments.clone()).chain(process.hidden.clone());
+                let words: Vec<String> = words.collect();
+                assert!(Arguments::try_parse_from(&words).is_ok(), "{words:?}");
+            }
+        }
+    }
+
+    #[test]
+    fn proxies_take_names_that_are_free_and_a_node_without_http_has_one_port() {
+        let plan = plan(CONFIG, "tako cluster c.yaml -p 7 -p 8").expect("a plan");
+        let ids: Vec<_> = plan.processes.iter().map(|p| (p.role, p.id.as_str())).collect();
+        use Role::{Node, Proxy};
+        assert_eq!(ids, [(Node, "n1"), (Node, "p1"), (Proxy, "p2"), (Proxy, "p3")]);
+        assert_eq!(plan.processes[0].ports.len(), 2);
+        assert!(plan.processes[1].http().is_none());
+        assert!(plan.processes[0].arguments.join(" ").contains("--config c.yaml"));
+    }
+
+    #[test]
+    fn one_name_for_two_processes_is_refused() {
+        let config = format!("{CONFIG}coordinators: {{n1: [h, 9]}}\n");
+        let error = plan(&config, "tako cluster c.yaml").expect_err("refused").to_string();
+        assert!(error.contains("`n1`"), "{error}");
+    }
 }

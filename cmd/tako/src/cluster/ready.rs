@@ -12,6 +12,8 @@ use super::{Plan, Role, say};
 
 const ASK_EVERY: Duration = Duration::from_millis(100);
 const ASK_DEADLINE: Duration = Duration::from_secs(2);
+/// What fits into a narrow terminal.
+const LINE_CHARACTERS: usize = 79;
 /// How often a launcher without a terminal says what it waits for.
 const SAY_EVERY: Duration = Duration::from_secs(10);
 
@@ -23,17 +25,16 @@ pub(super) async fn wait(plan: &Plan) {
     let terminal = io::stderr().is_terminal();
     let mut say_next = Instant::now() + SAY_EVERY;
     loop {
-        let (missing, proxies_ready) = missing(plan, &client).await;
-        if proxies_ready {
+        let Some(missing) = missing(plan, &client).await else {
             if terminal {
                 let _ = write!(io::stderr(), "\r\x1b[K");
             }
             return;
-        }
-        let line = format!("waiting for {}", missing.join("; "));
+        };
+        let line = format!("waiting for {missing}");
         if terminal {
             // One line, however long the reasons are.
-            let line: String = line.chars().take(100).collect();
+            let line: String = line.chars().take(LINE_CHARACTERS).collect();
             let _ = write!(io::stderr(), "\r\x1b[K{line}");
         } else if say_next <= Instant::now() {
             say(line);
@@ -43,31 +44,37 @@ pub(super) async fn wait(plan: &Plan) {
     }
 }
 
-/// Who is not ready and why, and whether the proxies are.
-async fn missing(plan: &Plan, client: &reqwest::Client) -> (Vec<String>, bool) {
-    let mut missing = Vec::new();
+/// Whom the proxies wait for and why; `None` when all of them are ready.
+async fn missing(plan: &Plan, client: &reqwest::Client) -> Option<String> {
+    let (mut silent, mut reasons) = (Vec::new(), Vec::new());
     let mut proxies_ready = true;
     for process in &plan.processes {
         let Some(address) = process.http() else { continue };
-        if let Err(reason) = ask(client, address).await {
-            missing.push(format!("{}: {reason}", process.id));
-            proxies_ready &= process.role != Role::Proxy;
+        let Err(reason) = ask(client, address).await else { continue };
+        let is_proxy = process.role == Role::Proxy;
+        proxies_ready &= !is_proxy;
+        match reason {
+            None => silent.push(process.id.as_str()),
+            // Nodes give the same reasons.
+            Some(reason) if is_proxy => reasons.push(format!("{}: {reason}", process.id)),
+            Some(_) => {}
         }
     }
-    (missing, proxies_ready)
+    match (proxies_ready, silent.is_empty()) {
+        (true, _) => None,
+        (false, true) => Some(reasons.join("; ")),
+        (false, false) => Some(format!("an answer from {}", silent.join(", "))),
+    }
 }
 
-async fn ask(client: &reqwest::Client, address: &Address) -> Result<(), String> {
-    let answer = client
-        .get(format!("http://{address}/readyz"))
-        .send()
-        .await
-        .map_err(|_| "does not answer yet".to_owned())?;
+/// Why a process is not ready; `Err(None)` when it does not answer at all.
+async fn ask(client: &reqwest::Client, address: &Address) -> Result<(), Option<String>> {
+    let answer = client.get(format!("http://{address}/readyz")).send().await.map_err(|_| None)?;
     if answer.status().is_success() {
         return Ok(());
     }
     let body = answer.text().await.unwrap_or_default();
     let problem: Option<serde_json::Value> = serde_json::from_str(&body).ok();
     let detail = problem.as_ref().and_then(|problem| problem["detail"].as_str());
-    Err(detail.unwrap_or("not ready").to_owned())
+    Err(Some(detail.unwrap_or("not ready").to_owned()))
 }

@@ -6,13 +6,16 @@ use super::{Folder, Plan, Planned, Role};
 
 /// The text for the person at the terminal.
 pub(super) fn text(plan: &Plan, folder: &Folder, file: &Path) -> String {
-    let count = |role| plan.of(role).count();
+    let count = |role, one: &str, more: &str| match plan.of(role).count() {
+        1 => format!("1 {one}"),
+        n => format!("{n} {more}"),
+    };
     let var = folder.var().display();
     let mut out = format!(
-        "\nThe cluster is ready: {} node(s), {} coordinator(s), {} prox(ies); configuration {}\n",
-        count(Role::Node),
-        count(Role::Coordinator),
-        count(Role::Proxy),
+        "\nThe cluster is ready: {}, {}, {}; configuration {}\n",
+        count(Role::Node, "node", "nodes"),
+        count(Role::Coordinator, "coordinator", "coordinators"),
+        count(Role::Proxy, "proxy", "proxies"),
         file.display(),
     );
     let proxies = plan.of(Role::Proxy).filter_map(Planned::http);

@@ -1,0 +1,48 @@
+//! `/healthz`, `/readyz` and `/cluster`.
+
+mod common;
+
+use common::{Place, configuration};
+use tako_gateway::GatewayOptions;
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_node_is_healthy_at_once_and_ready_when_its_quorum_is_there() {
+    let mut place = Place::started(&configuration(3), GatewayOptions::default()).await;
+    let healthy = place.get("/healthz").await;
+    assert_eq!((healthy.status, healthy.text()), (200, "ok\n"));
+    place.get("/readyz").await.problem(503, "partition 0");
+    let cluster = place.get("/cluster").await.json();
+    assert_eq!(cluster["ready"], false);
+    assert_eq!(cluster["nodes"][1]["live"], false);
+
+    place.start("n2").await;
+    place.start("n3").await;
+    place.ready().await;
+    let ready = place.get("/readyz").await;
+    assert_eq!((ready.status, ready.text()), (200, "ready\n"));
+    assert_eq!(place.ask("HEAD", "/readyz", "", b"").await.status, 200);
+    assert_eq!(place.put("/values/k", b"v").await.status, 200);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_cluster_page_names_configuration_and_nodes() {
+    let place = Place::one().await;
+    let answer = place.get("/cluster").await;
+    assert_eq!((answer.status, answer.header("content-type")), (200, Some("application/json")));
+    let cluster = answer.json();
+    assert_eq!(cluster["process"], "n1");
+    assert_eq!(cluster["active_deployment"], "d");
+    assert_eq!(cluster["consistency"], "quorum");
+    assert_eq!(cluster["partitions"], 4);
+    assert_eq!(cluster["ready"], true);
+    assert!(cluster["epoch"].as_u64().expect("a number") > 0);
+    assert_eq!(cluster["sha256"].as_str().expect("a text").len(), 64);
+    let nodes = cluster["nodes"].as_array().expect("a list");
+    assert_eq!(nodes.len(), 1);
+    assert_eq!(nodes[0]["id"], "n1");
+    assert_eq!(nodes[0]["bucket"], "b1");
+    assert_eq!(nodes[0]["rpc"], "localhost:4701");
+    assert_eq!(nodes[0]["state"], "serving");
+    assert_eq!(nodes[0]["live"], true);
+    assert_eq!(nodes[0]["partitions"], 4);
+}
