@@ -31,8 +31,8 @@ const L0_TABLES_PER_KEY_MAX: usize = 32;
 /// Even a table of few keys has a filter: merge rows ask every table otherwise.
 const MIN_FILTER_KEYS: u32 = 1;
 
-/// Compaction starts when a step leaves this many L0 tables.
-pub(crate) const COMPACT_FROM_TABLES: usize = 8;
+/// Compaction starts when a step leaves this many L0 tables (docs/decisions/0004).
+pub(crate) const COMPACT_FROM_TABLES: usize = 24;
 /// Tables and runs that one compaction takes at most.
 const COMPACTION_SOURCES_MAX: usize = 32;
 /// Fewer runs are left alone: they are rewritten rarely, and filters keep reads off them.

@@ -1,6 +1,7 @@
 //! What steps, reads and rest cost in requests (DESIGN section 6, "Measured budget").
 
 use super::*;
+use crate::settings::COMPACT_FROM_TABLES;
 
 /// About a MiB of fresh rows.
 fn big_step(n: u64) -> StepInput {
@@ -16,7 +17,8 @@ async fn a_step_takes_two_puts_and_four_with_compaction_on_average() {
         let mut writer = node.writer(P).await.expect("a writer");
         let start = world.store.counts();
         let (mut worst_step, mut compactions) = (0, 0);
-        for n in 1..=32 {
+        let steps = 4 * COMPACT_FROM_TABLES as u64;
+        for n in 1..=steps {
             let before = world.store.counts();
             writer.step(big_step(n)).await.expect("a step");
             let cost = world.store.counts().since(&before);
@@ -26,10 +28,10 @@ async fn a_step_takes_two_puts_and_four_with_compaction_on_average() {
             compactions += u32::from(done.compacted);
         }
         let all = world.store.counts().since(&start);
-        println!("32 steps, {compactions} compactions: {all:?}; worst step {worst_step}");
+        println!("{steps} steps, {compactions} compactions: {all:?}; worst step {worst_step}");
         assert!(compactions >= 3, "{compactions} compactions");
         assert!(worst_step <= 4, "a step took {worst_step} PUT and LIST");
-        assert!(all.puts_and_lists() <= 32 * 4, "{all:?}");
+        assert!(all.puts_and_lists() <= steps * 4, "{all:?}");
         node.close().await;
     }
 }

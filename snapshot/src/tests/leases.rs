@@ -3,6 +3,7 @@
 use tako_types::{ErrorKind, StepNumber};
 
 use super::*;
+use crate::settings::COMPACT_FROM_TABLES;
 use crate::{Checkpoint, PartitionWriter, SnapshotError};
 
 /// Steps that mix fresh keys, merges and deletes until a compaction has run; what should be there.
@@ -22,7 +23,8 @@ async fn steps_until_compacted(
         expected.insert("always".to_owned(), format!("v{n}"));
         expected.insert(format!("once-{n}"), "x".to_owned());
         let done = writer.maintain().await.expect("maintenance");
-        assert!(n < from + 20, "no compaction in 20 steps: {done:?}");
+        let patience = 2 * COMPACT_FROM_TABLES as u64;
+        assert!(n < from + patience, "no compaction in {patience} steps: {done:?}");
         if done.compacted {
             break;
         }
@@ -171,7 +173,8 @@ async fn a_compaction_that_fails_costs_nothing_but_time() {
         let node = world.node().await;
         let mut writer = node.writer(P).await.expect("a writer");
         world.fault.fail_from(Match::op(Op::Put).on("/compactions/"), 4, When::Before);
-        for n in 1..=12 {
+        let steps = COMPACT_FROM_TABLES as u64 + 4;
+        for n in 1..=steps {
             writer.step(step(vec![row("a", n, &format!("v{n}"), true)], n)).await.expect("a step");
             let done = writer.maintain().await.expect("the writer goes on");
             assert!(!done.compacted, "{done:?}");
@@ -180,9 +183,9 @@ async fn a_compaction_that_fails_costs_nothing_but_time() {
         world.fault.clear();
         // What a dead worker had claimed is free after half a minute.
         world.clock.by_hours(1);
-        let expected = steps_until_compacted(&mut writer, 13).await;
+        let expected = steps_until_compacted(&mut writer, steps + 1).await;
         let reader = node.reader_latest(P).await.expect("a look").expect("a reader");
-        assert_eq!(text(&reader, "a").await.as_deref(), Some("v12"));
+        assert_eq!(text(&reader, "a").await.as_deref(), Some(format!("v{steps}").as_str()));
         assert_eq!(text(&reader, "always").await.as_ref(), expected.get("always"));
         node.close().await;
     }

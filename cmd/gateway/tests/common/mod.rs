@@ -116,6 +116,13 @@ impl Place {
         self.nodes.push(node);
     }
 
+    /// Silences the network between one node and others.
+    pub fn cut(&self, one: &str, others: &[&str]) {
+        for other in others {
+            self.network.cut_both(one, other);
+        }
+    }
+
     pub async fn ready(&self) {
         eventually("the node is ready", async || self.get("/readyz").await.status == 200).await;
     }
