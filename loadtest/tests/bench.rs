@@ -4,6 +4,8 @@
 //! `measure` must call it by its name. Nothing here depends on how fast the machine is, except
 //! that 500 requests a second are easy.
 
+mod common;
+
 use std::{
     collections::HashMap,
     sync::{
@@ -20,21 +22,9 @@ use axum::{
     http::StatusCode,
     routing::get,
 };
-use clap::Parser;
-use tako_loadtest::bench::{BenchArgs, Report, measure};
+use common::args;
+use tako_loadtest::bench::{Report, measure};
 use tokio::{sync::watch, time::Instant};
-
-#[derive(Parser)]
-#[command(args_override_self = true)]
-struct Cli {
-    #[command(flatten)]
-    bench: BenchArgs,
-}
-
-fn args(text: &str) -> BenchArgs {
-    let common = "bench --connections 4 --warmup 0s --duration 300ms --keys 50 --value-size 200";
-    Cli::parse_from(common.split(' ').chain(text.split(' ').filter(|word| !word.is_empty()))).bench
-}
 
 #[derive(Debug, Clone, Copy, PartialEq)]
 enum Fault {
@@ -274,6 +264,12 @@ async fn options_that_contradict_each_other_are_refused() {
         "--connections 0",
         "--keys 0",
         "--url https://127.0.0.1:1",
+        "--rpc 127.0.0.1:1",
+        "--protocol rpc",
+        "--protocol rpc --rpc 127.0.0.1:1 --pipeline 2",
+        "--protocol rpc --rpc 127.0.0.1:1 --partitions 33",
+        "--protocol rpc --rpc 127.0.0.1:1 --partitions 8192",
+        "--protocol rpc --rpc 127.0.0.1:1 --value-size 65MiB",
     ] {
         let (_keep, stop) = watch::channel(false);
         assert!(measure(&args(options), stop).await.is_err(), "{options}");

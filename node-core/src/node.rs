@@ -304,7 +304,11 @@ impl Node {
         let shown = shown.or(later.map(|known| LostState::OldFolder { known }));
         let reason = lost.or_else(|| shown.as_ref().map(LostState::to_string));
         if let Some(reason) = reason {
-            tracing::warn!("lost state: {reason}; this node takes writes and votes when refilled");
+            if reason == folder::NEW_FOLDER {
+                tracing::info!("{reason}: this node takes writes and votes when refilled");
+            } else {
+                tracing::warn!("lost state: {reason}; this node votes when refilled");
+            }
             self.replica.set_state(NodeState::Recovering);
             if let Err(error) = self.start_anew(renew || shown.is_some()).await {
                 tracing::error!("cannot start anew: {error}");

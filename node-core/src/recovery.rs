@@ -130,6 +130,7 @@ pub async fn refill(
 struct PulledFrom {
     state: NodeState,
     step: StepNumber,
+    entries: usize,
 }
 
 async fn refill_partition(
@@ -156,12 +157,14 @@ async fn refill_partition(
         let mut intact = 0;
         let mut answered = 0;
         let mut newest = StepNumber(0);
+        let mut found = 0;
         let mut missing = Vec::new();
         for (node, pulled) in pulls {
             match pulled {
                 Ok(pulled) => {
                     answered += 1;
                     newest = newest.max(pulled.step);
+                    found += pulled.entries;
                     intact += usize::from(matches!(
                         pulled.state,
                         NodeState::Serving | NodeState::Draining
@@ -181,7 +184,9 @@ async fn refill_partition(
         let enough = quorum.w > 1 && intact > quorum.n - quorum.w;
         let everybody = answered == others.len();
         if enough || everybody || accept_loss {
-            if !enough && !others.is_empty() {
+            // A cluster that never held anything has nothing to lose.
+            let unused = everybody && found == 0 && engine.step(p).0 == 0;
+            if !enough && !others.is_empty() && !unused {
                 tracing::warn!(
                     partition = p.0,
                     intact,
@@ -209,6 +214,7 @@ async fn pull_all(
 ) -> Result<PulledFrom, RpcError> {
     let mut after = Lsn(0);
     let mut folder = Incarnation(0);
+    let mut pulled = 0;
     loop {
         let request = Request::Tail {
             partition: p,
@@ -224,10 +230,11 @@ async fn pull_all(
         if folder.0 > 0 && incarnation != folder {
             return Err(RpcError::new(ErrorKind::Conflict, "its data folder changed"));
         }
+        pulled += entries.len();
         let keys = entries.into_iter().map(|entry| entry.key).collect();
         fetch_into(links, engine, p, node, keys).await?;
         if !more {
-            return Ok(PulledFrom { state, step });
+            return Ok(PulledFrom { state, step, entries: pulled });
         }
         (after, folder) = (upto, incarnation);
     }

@@ -63,6 +63,8 @@ pub async fn serve(listener: TcpListener, gateway: Arc<Gateway>, shutdown: Cance
             drop(slot);
         });
     }
+    // New clients are refused from here on, not left to wait.
+    drop(listener);
     connections.close();
     connections.wait().await;
 }

@@ -6,6 +6,7 @@ use std::{str::FromStr, time::Duration};
 
 use clap::{Args, ValueEnum};
 use serde::{Serialize, Serializer};
+use tako_types::limits::PARTITIONS_DEFAULT;
 
 /// Options of `tako bench`.
 #[derive(Debug, Clone, Args, Serialize)]
@@ -34,7 +35,7 @@ pub struct BenchArgs {
     #[arg(long, value_parser = parse_rate, value_name = "N/s")]
     pub rate: Option<f64>,
 
-    /// Connections, over all URLs
+    /// Connections, over all URLs; with --protocol rpc, calls in flight
     #[arg(long, default_value_t = 64, value_name = "COUNT")]
     pub connections: usize,
 
@@ -97,9 +98,17 @@ pub struct BenchArgs {
     #[arg(long)]
     pub no_preload: bool,
 
-    /// What is spoken with the target
+    /// What is spoken with the target; a peer speaks HTTP
     #[arg(long, value_enum, default_value_t = Protocol::Http)]
     pub protocol: Protocol,
+
+    /// RPC address of a node, for --protocol rpc; of several, each key goes to one
+    #[arg(long = "rpc", value_name = "HOST:PORT")]
+    pub rpc: Vec<String>,
+
+    /// Partitions of the cluster, for --protocol rpc
+    #[arg(long, default_value_t = PARTITIONS_DEFAULT, value_name = "COUNT")]
+    pub partitions: u32,
 
     /// What every read is checked for
     #[arg(long, value_enum, default_value_t = Verify::Full)]
@@ -131,6 +140,8 @@ pub enum Mode {
 pub enum Protocol {
     /// HTTP/1.1, `GET` and `PUT /values/<key>`.
     Http,
+    /// Tako's own calls, Get and Put, straight to one replica.
+    Rpc,
 }
 
 /// How hard answers are looked at.

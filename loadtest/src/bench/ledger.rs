@@ -12,6 +12,7 @@ use std::{
 };
 
 use parking_lot::Mutex;
+use tako_types::Version;
 
 use super::value::Header;
 
@@ -64,6 +65,10 @@ pub(crate) enum Violation {
     Foreign { run: u32 },
     /// The bytes are not those of any value.
     Corrupt { bytes: usize },
+    /// The record around the bytes fails its checksum, at the node or on the way.
+    Damaged,
+    /// A write was turned away for a version that is not above its own.
+    NotSuperseded { version: Version, winner: Version },
 }
 
 impl Violation {
@@ -76,6 +81,8 @@ impl Violation {
             Self::Unissued { .. } => "never written",
             Self::Foreign { .. } => "written by another process",
             Self::Corrupt { .. } => "corrupt",
+            Self::Damaged => "damaged",
+            Self::NotSuperseded { .. } => "not superseded",
         }
     }
 }

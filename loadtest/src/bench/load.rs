@@ -22,12 +22,13 @@ use tokio::{
 
 use super::{
     args::Verify,
-    ledger::{Ticket, Violation},
+    ledger::Violation,
+    line::{Line, LineError, Outcome, What},
     plan::{Plan, Target},
+    rpc,
     schedule::{Schedule, Waiter},
     tally::{Side, Tally, When},
     value::{self, Numbers},
-    wire::{Answer, Connection, Requests, WireError},
 };
 
 /// How long requests under way may still take when the run is stopped by hand.
@@ -161,9 +162,11 @@ impl Load {
     fn run_thread(self: Arc<Self>, thread: usize) -> anyhow::Result<()> {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
         runtime.block_on(async {
+            let peers = rpc::peers(&self.plan);
             let mut workers = JoinSet::new();
             for index in (thread..self.plan.connections).step_by(self.plan.threads) {
-                let worker = Worker::new(self.clone(), self.tallies[thread].clone(), index)?;
+                let line = Line::new(&self.target.way, index, &peers);
+                let worker = Worker::new(self.clone(), self.tallies[thread].clone(), index, line)?;
                 workers.spawn(worker.run());
             }
             let mut stop = self.stop.clone();
@@ -195,20 +198,12 @@ struct Request {
     what: What,
 }
 
-#[derive(Debug, Clone, Copy)]
-enum What {
-    Read { key: u64, floor: u64 },
-    Write(Ticket),
-}
-
 /// One connection's task.
 #[derive(Debug)]
 struct Worker {
     load: Arc<Load>,
     tally: Arc<Mutex<Tally>>,
-    /// Which of the target's ends it talks to.
-    end: usize,
-    connection: Option<Connection>,
+    line: Line,
     numbers: Numbers,
     waiter: Option<Waiter>,
     /// Requests of the current exchange, the first `settled` of which have ended.
@@ -219,17 +214,21 @@ struct Worker {
 }
 
 impl Worker {
-    fn new(load: Arc<Load>, tally: Arc<Mutex<Tally>>, index: usize) -> anyhow::Result<Self> {
+    fn new(
+        load: Arc<Load>,
+        tally: Arc<Mutex<Tally>>,
+        index: usize,
+        line: Line,
+    ) -> anyhow::Result<Self> {
         let waiter = match load.plan.rate {
             Some(_) => Some(Waiter::new().context("make a timer")?),
             None => None,
         };
         Ok(Self {
-            end: index % load.target.ends.len(),
             numbers: Numbers::new(load.plan.seed.wrapping_mul(1_000_003) ^ index as u64),
             load,
             tally,
-            connection: None,
+            line,
             waiter,
             batch: Vec::new(),
             settled: 0,
@@ -322,16 +321,17 @@ impl Worker {
 
     /// Sends the batch and settles every request of it, one way or the other.
     async fn exchange(&mut self) {
-        let timeout = self.load.plan.timeout;
-        let result = tokio::time::timeout(timeout, self.converse()).await;
-        let Err(error) = result.unwrap_or(Err(WireError::Timeout)) else {
+        let result = match self.line.limit(&self.load.plan) {
+            Some(limit) => tokio::time::timeout(limit, self.converse())
+                .await
+                .unwrap_or(Err(LineError::Timeout)),
+            None => self.converse().await,
+        };
+        let Err(error) = result else {
             self.failures = 0;
-            if self.connection.as_ref().is_some_and(Connection::is_closing) {
-                self.connection = None;
-            }
             return;
         };
-        self.connection = None;
+        self.line.break_off();
         self.failures += 1;
         {
             let mut tally = self.tally.lock();
@@ -358,62 +358,56 @@ impl Worker {
         }
     }
 
-    async fn converse(&mut self) -> Result<(), WireError> {
-        let Self { load, tally, connection, batch, settled, end, .. } = self;
-        let end = &load.target.ends[*end];
-        if connection.is_none() {
-            *connection = Some(Connection::open(end.addr).await?);
-        }
-        let Some(connection) = connection else { return Err(WireError::Closed) };
-        for request in batch.iter() {
-            append(connection.out(), &end.requests, load, request.what);
-        }
+    async fn converse(&mut self) -> Result<(), LineError> {
+        let Self { load, tally, line, batch, settled, .. } = self;
+        let (plan, ledger) = (&load.plan, &load.target.ledger);
+        line.begin(plan, ledger, batch.iter().map(|request| request.what)).await?;
         while let Some(request) = batch.get(*settled) {
-            let answer = connection.answer().await?;
+            let outcome = line.answer(plan, ledger, request.what).await?;
             *settled += 1;
-            settle(load, &mut tally.lock(), *request, &answer);
+            settle(load, &mut tally.lock(), *request, &outcome);
         }
         Ok(())
     }
 }
 
-fn append(out: &mut Vec<u8>, requests: &Requests, load: &Load, what: What) {
-    match what {
-        What::Read { key, .. } => requests.get(out, key),
-        What::Write(ticket) => {
-            let (plan, header) = (&load.plan, load.target.ledger.header(ticket));
-            requests.put(out, ticket.key, plan.value_bytes);
-            value::append(out, header, plan.seed, plan.value_bytes);
-        }
-    }
-}
-
 /// Counts one answer: verified, then recorded.
-fn settle(load: &Load, tally: &mut Tally, request: Request, answer: &Answer<'_>) {
+fn settle(load: &Load, tally: &mut Tally, request: Request, outcome: &Outcome<'_>) {
     tally.ended += 1;
     let now = Instant::now();
-    let (side, bytes) = match request.what {
-        What::Read { key, floor } => {
-            let body = match answer.status {
-                200 => Some(answer.body),
-                404 => None,
-                status => return tally.error(format!("HTTP {status}")),
+    let (ledger, verified) = (&load.target.ledger, load.plan.verify != Verify::None);
+    let (side, bytes) = match (request.what, outcome) {
+        (What::Read { key, floor }, Outcome::Found(_) | Outcome::Absent) => {
+            let body = match outcome {
+                Outcome::Found(body) => Some(*body),
+                _ => None,
             };
             let verdict = judge(load, key, floor, body);
-            tally.verified += u64::from(load.plan.verify != Verify::None);
+            tally.verified += u64::from(verified);
             if let Err(violation) = verdict {
                 return tally.violation(key, violation);
             }
             tally.absent += u64::from(body.is_none());
             (Side::Read, body.map_or(0, <[u8]>::len))
         }
-        What::Write(ticket) if (200..300).contains(&answer.status) => {
-            load.target.ledger.end_write(ticket);
+        (What::Write(ticket), Outcome::Written) => {
+            ledger.end_write(ticket);
             (Side::Write, load.plan.value_bytes)
         }
-        What::Write(ticket) => {
-            load.target.ledger.lose_write(ticket);
-            return tally.error(format!("HTTP {}", answer.status));
+        (what, _) => {
+            match what {
+                What::Write(ticket) => ledger.lose_write(ticket),
+                What::Read { .. } => {
+                    let checked = verified && matches!(outcome, Outcome::Wrong(_));
+                    tally.verified += u64::from(checked);
+                }
+            }
+            return match outcome {
+                Outcome::Wrong(violation) if verified => tally.violation(what.key(), *violation),
+                Outcome::Wrong(violation) => tally.error(violation.name().to_owned()),
+                Outcome::Refused(kind) => tally.error(kind.clone()),
+                _ => tally.error("answer to something else".to_owned()),
+            };
         }
     };
     let when = load.when(request.intended, now);

@@ -5,11 +5,13 @@
 use std::{net::SocketAddr, sync::Arc, time::Duration};
 
 use anyhow::{Context as _, bail, ensure};
+use tako_types::limits::VALUE_BYTES_MAX_LIMIT;
 
 use super::{
-    args::{BenchArgs, Mode, Verify},
+    args::{BenchArgs, Mode, Protocol, Verify},
     ledger::Ledger,
     pick::Picker,
+    rpc::Nodes,
     value::{self, Header},
     wire::Requests,
 };
@@ -45,6 +47,16 @@ impl Plan {
         ensure!((1..=10_000).contains(&args.connections), "--connections is 1 to 10000");
         ensure!((1..=256).contains(&args.threads), "--threads is 1 to 256");
         ensure!((1..=1024).contains(&args.pipeline), "--pipeline is 1 to 1024");
+        match args.protocol {
+            Protocol::Http => ensure!(args.rpc.is_empty(), "--rpc is for --protocol rpc"),
+            Protocol::Rpc => {
+                ensure!(args.pipeline == 1, "--pipeline is for --protocol http");
+                ensure!(
+                    args.value_size <= VALUE_BYTES_MAX_LIMIT,
+                    "--value-size is at most {VALUE_BYTES_MAX_LIMIT} bytes over RPC"
+                );
+            }
+        }
         ensure!((1..=100).contains(&args.rounds), "--rounds is 1 to 100");
         ensure!((1..=256).contains(&args.peer_workers), "--peer-workers is 1 to 256");
         ensure!((1..=100_000_000).contains(&args.keys), "--keys is 1 to 100 million");
@@ -80,14 +92,22 @@ impl Plan {
 #[derive(Debug)]
 pub(crate) struct Target {
     pub(crate) label: String,
-    /// Connections are dealt out over these in turn.
-    pub(crate) ends: Vec<End>,
+    pub(crate) way: Way,
     pub(crate) ledger: Ledger,
     /// A server that answers every read with one fixed value: only the bytes are checked.
     pub(crate) fixed: bool,
 }
 
-/// Where a connection goes.
+/// How it is reached.
+#[derive(Debug)]
+pub(crate) enum Way {
+    /// Connections are dealt out over these in turn; there is at least one.
+    Http(Vec<Arc<End>>),
+    /// Keys are dealt out over these.
+    Rpc(Arc<Nodes>),
+}
+
+/// Where an HTTP connection goes.
 #[derive(Debug)]
 pub(crate) struct End {
     pub(crate) addr: SocketAddr,
@@ -95,8 +115,23 @@ pub(crate) struct End {
 }
 
 impl Target {
-    /// Resolves the URLs. `run` tells this process's values from those of others.
-    pub(crate) async fn resolve(
+    /// The target that the options name. `run` tells this process's values from those of others.
+    pub(crate) async fn named(args: &BenchArgs, run: u32) -> anyhow::Result<Arc<Self>> {
+        match args.protocol {
+            Protocol::Http => Self::http(&args.urls, &args.prefix, run, args.keys).await,
+            Protocol::Rpc => {
+                let nodes =
+                    Nodes::resolve(&args.rpc, args.partitions, &args.prefix, args.seed, run);
+                let way = Way::Rpc(nodes.await?);
+                let label = format!("rpc {}", args.rpc.join(" "));
+                let ledger = Ledger::new(run, usize::try_from(args.keys)?);
+                Ok(Arc::new(Self { label, way, ledger, fixed: false }))
+            }
+        }
+    }
+
+    /// Resolves the URLs of HTTP servers.
+    pub(crate) async fn http(
         urls: &[String],
         prefix: &str,
         run: u32,
@@ -111,10 +146,10 @@ impl Target {
                 .with_context(|| format!("resolve {url}"))?
                 .next()
                 .with_context(|| format!("{url} has no address"))?;
-            ends.push(End { addr, requests: Requests::new(host, base, prefix) });
+            ends.push(Arc::new(End { addr, requests: Requests::new(host, base, prefix) }));
         }
         let ledger = Ledger::new(run, usize::try_from(key_count)?);
-        Ok(Arc::new(Self { label: urls.join(" "), ends, ledger, fixed: false }))
+        Ok(Arc::new(Self { label: urls.join(" "), way: Way::Http(ends), ledger, fixed: false }))
     }
 
     /// A server on `addr` that answers every read with the value of [`fixed_value`].
@@ -123,7 +158,7 @@ impl Target {
         let requests = Requests::new(&addr.to_string(), "", prefix);
         Arc::new(Self {
             label: label.to_owned(),
-            ends: vec![End { addr, requests }],
+            way: Way::Http(vec![Arc::new(End { addr, requests })]),
             ledger: Ledger::new(0, key_count),
             fixed: true,
         })

@@ -10,7 +10,7 @@ use hdrhistogram::Histogram;
 use serde::Serialize;
 
 use super::{
-    args::{BenchArgs, Mode, Verify},
+    args::{BenchArgs, Mode, Protocol, Verify},
     load::Driven,
     tally::{SideTally, Tally, histogram},
 };
@@ -270,13 +270,17 @@ fn median(mut figures: Vec<f64>) -> Option<f64> {
 impl fmt::Display for Report {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let o = &self.options;
+        let protocol = match o.protocol {
+            Protocol::Http => "http",
+            Protocol::Rpc => "rpc",
+        };
         let mode = match (o.mode, o.rate) {
             (Mode::Open, Some(rate)) => format!("open loop at {rate}/s"),
             _ => format!("closed loop, pipeline {}", o.pipeline),
         };
         writeln!(
             f,
-            "{mode}, {} connections, {} threads, {} keys of {} bytes, read share {}, seed {}",
+            "{protocol}, {mode}, {} connections, {} threads, {} keys of {} bytes, read share {}, seed {}",
             o.connections, o.threads, o.keys, o.value_size, o.read_share, o.seed
         )?;
         for side in [Some(&self.target), self.peer.as_ref()].into_iter().flatten() {

@@ -64,7 +64,7 @@ pub async fn run(args: BenchArgs) -> anyhow::Result<ExitCode> {
 /// As [`run`].
 pub async fn measure(args: &BenchArgs, stop: watch::Receiver<bool>) -> anyhow::Result<Report> {
     let plan = Arc::new(Plan::new(args)?);
-    let target = Target::resolve(&args.urls, &args.prefix, new_run(), args.keys).await?;
+    let target = Target::named(args, new_run()).await?;
     // Kept to the end: dropping it ends the child.
     let mut _child = None;
     let other = match args.peer.as_deref() {
@@ -78,7 +78,7 @@ pub async fn measure(args: &BenchArgs, stop: watch::Receiver<bool>) -> anyhow::R
         }
         Some(url) => {
             let urls = [url.to_owned()];
-            Some(Target::resolve(&urls, &args.prefix, new_run(), args.keys).await?)
+            Some(Target::http(&urls, &args.prefix, new_run(), args.keys).await?)
         }
     };
     let sides: Vec<&Arc<Target>> = [Some(&target), other.as_ref()].into_iter().flatten().collect();

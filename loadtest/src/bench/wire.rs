@@ -36,8 +36,6 @@ pub(crate) enum WireError {
     Io(io::ErrorKind),
     #[error("connection closed by the server")]
     Closed,
-    #[error("no answer in time")]
-    Timeout,
     #[error("answer is not HTTP/1.1 with a content length")]
     Malformed,
 }

@@ -59,7 +59,10 @@ impl Files {
         }
     }
 
-    /// Uncounts one entry; true when the oldest file is now needed by nobody.
+    /// Uncounts one entry; true when from now on a file can go: nobody needs it or any older one.
+    ///
+    /// An older file that is free already may still be in the table, as removing is the
+    /// committer's and comes later; it must not hide this one.
     pub(crate) fn release(&self, location: Location) -> bool {
         let mut table = self.table.lock();
         let Some(state) = table.get_mut(&location.file) else { return false };
@@ -74,8 +77,10 @@ impl Files {
             return false;
         }
         let last = table.keys().next_back().copied();
-        let oldest = table.iter().find(|(_, state)| !state.quarantined).map(|(file, _)| *file);
-        oldest == Some(location.file) && last != oldest
+        last != Some(location.file)
+            && table
+                .range(..location.file)
+                .all(|(_, older)| older.quarantined || older.needed_count == 0)
     }
 
     /// The oldest file anybody needs; the last file where nobody needs any.
@@ -132,5 +137,45 @@ impl Files {
         let (file, state) = table.iter().find(|(_, state)| !state.quarantined)?;
         let sparse = state.needed_count > 0 && state.needed_bytes < state.bytes / 10;
         (*file != last && sparse).then_some(*file)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::path::Path;
+
+    use super::*;
+    use crate::{Disk, fault::MemDisk};
+
+    #[test]
+    fn a_file_freed_before_the_older_one_was_removed_can_go_too() {
+        let disk = MemDisk::default();
+        let files = Files::default();
+        for file in 1..=3 {
+            let handle = disk.create(Path::new(&format!("{file}"))).expect("a memory file");
+            files.insert(file, handle, 100);
+            files.need(file, 1, 10);
+        }
+        let at = |file| Location { file, offset: 0, bytes: 1 };
+        assert!(files.release(at(1)));
+        // Nobody removed file 1 yet.
+        assert!(files.release(at(2)), "file 2 can go as well");
+        assert!(!files.release(at(3)), "the last file never goes");
+        assert_eq!(files.take_below(files.oldest_needed()).len(), 2);
+    }
+
+    #[test]
+    fn a_file_above_a_needed_one_cannot_go() {
+        let disk = MemDisk::default();
+        let files = Files::default();
+        for file in 1..=3 {
+            let handle = disk.create(Path::new(&format!("{file}"))).expect("a memory file");
+            files.insert(file, handle, 100);
+            files.need(file, 1, 10);
+        }
+        let at = |file| Location { file, offset: 0, bytes: 1 };
+        assert!(!files.release(at(2)));
+        assert!(files.release(at(1)));
+        assert_eq!(files.oldest_needed(), 3);
     }
 }

@@ -73,6 +73,8 @@ impl Index {
         };
         let Some(old) = self.held.get(&key) else {
             self.bytes += u64::from(location.bytes);
+            // A key that is a slice of its record would keep the record in memory for ever.
+            let key = key.detached();
             self.by_lsn.insert(lsn, key.clone());
             self.held.insert(key, new);
             return None;
@@ -96,9 +98,9 @@ impl Index {
         }
         self.bytes += u64::from(location.bytes);
         self.bytes -= u64::from(old.location.bytes);
-        self.by_lsn.remove(&old.lsn);
-        self.by_lsn.insert(lsn, key.clone());
-        let old = self.held.insert(key, new)?;
+        let key = self.by_lsn.remove(&old.lsn)?;
+        let old = self.held.insert(key.clone(), new)?;
+        self.by_lsn.insert(lsn, key);
         Some(Displaced { location: old.location, memory_bytes: old.memory_bytes() })
     }
 

@@ -7,6 +7,9 @@ use std::path::{Path, PathBuf};
 use tako_journal::{DirLock, Identity, IdentityError, boot_id, lock_dir};
 use tako_types::{ClusterId, Incarnation, NodeId, config::Durability};
 
+/// Why a folder that was just made does not vote yet.
+pub(super) const NEW_FOLDER: &str = "the data folder is new";
+
 /// See the module.
 #[derive(Debug)]
 pub(super) struct Folder {
@@ -78,7 +81,7 @@ impl Folder {
                 let moved = self.move_aside("unnamed")?;
                 (None, Some(format!("the journal has no identity; it was moved to {moved}")))
             }
-            Ok(None) => (None, Some("the data folder is new".to_owned())),
+            Ok(None) => (None, Some(NEW_FOLDER.to_owned())),
             Err(IdentityError::Damaged { path, reason }) => {
                 let moved = self.move_aside("damaged")?;
                 let text = format!("{} is damaged ({reason}); moved to {moved}", path.display());

@@ -118,6 +118,12 @@ impl StoredKey {
         PartitionId(if partitions_log2 == 0 { 0 } else { top >> (16 - partitions_log2) })
     }
 
+    /// The same key in memory of its own: keeps nothing else alive.
+    #[must_use]
+    pub fn detached(&self) -> Self {
+        Self(Bytes::copy_from_slice(&self.0))
+    }
+
     /// xxh3-64 of the stored bytes: names the key in the record cache and in announcements.
     #[must_use]
     pub fn digest(&self) -> u64 {

@@ -64,12 +64,11 @@ pub(crate) async fn receive<'a>(
                 ));
             }
             Err(_) => {
-                return Err(Problem::new(StatusCode::REQUEST_TIMEOUT, "too slow")
-                    .detail(format!(
-                        "the body stood still for {stall:?} or came at less than \
+                return Err(Problem::new(StatusCode::REQUEST_TIMEOUT, "too slow").detail(format!(
+                    "the body stood still for {stall:?} or came at less than \
                          {BODY_BYTES_PER_SECOND_MIN} bytes a second; nothing was stored, send it \
                          again"
-                    )));
+                )));
             }
         };
         let Ok(data) = frame.into_data() else { continue };

@@ -3,8 +3,8 @@
 //! `+` is a space (as in Tako), `%2B` is a plus sign, slashes belong to the key, and any bytes can
 //! be written as `%XX`. A `%` that does not start an escape is refused.
 
-use bytes::Bytes;
 use axum::http::StatusCode;
+use bytes::Bytes;
 use tako_types::{Key, KeyError, NAMESPACE_VALUES, StoredKey, limits::KEY_BYTES_MAX};
 
 use super::problem::Problem;
@@ -14,11 +14,9 @@ pub(crate) fn key_of(path: &str, prefix: &str) -> Result<StoredKey, Problem> {
     let encoded = path.strip_prefix(prefix).unwrap_or_default().as_bytes();
     let bytes = decode(encoded)?;
     Key::new(NAMESPACE_VALUES, bytes).map(|key| key.stored()).map_err(|error| match error {
-        KeyError::TooLong { .. } => {
-            Problem::new(StatusCode::URI_TOO_LONG, "key too long")
-                .detail(error.to_string())
-                .limit(KEY_BYTES_MAX)
-        }
+        KeyError::TooLong { .. } => Problem::new(StatusCode::URI_TOO_LONG, "key too long")
+            .detail(error.to_string())
+            .limit(KEY_BYTES_MAX),
         KeyError::Empty => Problem::invalid(format!("the key is empty; write it after {prefix}")),
     })
 }

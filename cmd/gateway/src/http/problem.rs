@@ -52,7 +52,9 @@ impl From<RequestError> for Problem {
             ErrorKind::Invalid => (StatusCode::BAD_REQUEST, "bad request"),
             ErrorKind::Busy => (StatusCode::SERVICE_UNAVAILABLE, "busy"),
             ErrorKind::Conflict => (StatusCode::SERVICE_UNAVAILABLE, "contended"),
-            ErrorKind::Unavailable => (StatusCode::SERVICE_UNAVAILABLE, "unavailable"),
+            ErrorKind::Unavailable | ErrorKind::StaleEpoch | ErrorKind::Closed => {
+                (StatusCode::SERVICE_UNAVAILABLE, "unavailable")
+            }
             ErrorKind::Deadline => (StatusCode::SERVICE_UNAVAILABLE, "too slow"),
             _ => (StatusCode::INTERNAL_SERVER_ERROR, "internal error"),
         };
@@ -72,17 +74,11 @@ impl IntoResponse for Problem {
         }
         let mut response = (self.status, format!("{body}\n")).into_response();
         let headers = response.headers_mut();
-        headers.insert(
-            header::CONTENT_TYPE,
-            HeaderValue::from_static("application/problem+json"),
-        );
+        headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/problem+json"));
         if self.status == StatusCode::SERVICE_UNAVAILABLE {
             headers.insert(header::RETRY_AFTER, HeaderValue::from_static("1"));
         }
-        if matches!(
-            self.status,
-            StatusCode::PAYLOAD_TOO_LARGE | StatusCode::REQUEST_TIMEOUT
-        ) {
+        if matches!(self.status, StatusCode::PAYLOAD_TOO_LARGE | StatusCode::REQUEST_TIMEOUT) {
             // The rest of the body was not read.
             headers.insert(header::CONNECTION, HeaderValue::from_static("close"));
         }

@@ -9,16 +9,16 @@ use std::{
 use axum::{
     body::Body,
     extract::State,
-    http::{HeaderMap, HeaderName, HeaderValue, Method, Request, StatusCode, header, request::Parts},
+    http::{
+        HeaderMap, HeaderName, HeaderValue, Method, Request, StatusCode, header, request::Parts,
+    },
     response::{IntoResponse, Response},
 };
 use bytes::Bytes;
 use tako_flatbuf::Record;
 use tako_node_core::replication::{Read, Write, Written};
 use tako_types::{
-    Kind, StoredKey, Version,
-    config::parse_duration,
-    limits::CONTENT_TYPE_BYTES_MAX,
+    Kind, StoredKey, Version, config::parse_duration, limits::CONTENT_TYPE_BYTES_MAX,
 };
 
 use super::{
@@ -93,11 +93,7 @@ async fn stat(gateway: &Gateway, head: &Parts) -> Result<Response, Problem> {
 }
 
 /// The record of a key, if there is one now; else 404, which only R replicas can say.
-async fn read_live(
-    gateway: &Gateway,
-    key: StoredKey,
-    head: &Parts,
-) -> Result<Record, Problem> {
+async fn read_live(gateway: &Gateway, key: StoredKey, head: &Parts) -> Result<Record, Problem> {
     let query = query_of(head)?;
     let serving = &gateway.serving;
     let record = serving.get(&Read { key, r: query.r }, deadline(gateway)).await?;
@@ -116,9 +112,8 @@ async fn put(gateway: &Gateway, head: &Parts, body: Body) -> Result<Response, Pr
     let limit = gateway.serving.links().config.current().config.cluster.value_bytes_max;
     let received = receive(gateway, &head.headers, body, limit).await?;
     let now = gateway.serving.clock().now_micros();
-    let expires_at_micros = ttl.map_or(0, |ttl| {
-        now.saturating_add(u64::try_from(ttl.as_micros()).unwrap_or(u64::MAX))
-    });
+    let expires_at_micros =
+        ttl.map_or(0, |ttl| now.saturating_add(u64::try_from(ttl.as_micros()).unwrap_or(u64::MAX)));
     let write = Write {
         key,
         kind: Kind::Value,
@@ -190,8 +185,7 @@ fn version_headers(version: Version) -> HeaderMap {
 const LAST_DATE_MICROS: u64 = 253_402_300_799_000_000;
 
 fn not_modified(request: &HeaderMap, own: &HeaderMap) -> bool {
-    let (Some(asked), Some(etag)) =
-        (request.get(header::IF_NONE_MATCH), own.get(header::ETAG))
+    let (Some(asked), Some(etag)) = (request.get(header::IF_NONE_MATCH), own.get(header::ETAG))
     else {
         return false;
     };
@@ -227,9 +221,7 @@ fn timestamp_of(headers: &HeaderMap) -> Result<Option<u64>, Problem> {
 
 fn ttl_of(headers: &HeaderMap, query: &Query) -> Result<Option<Duration>, Problem> {
     match headers.get(TTL) {
-        Some(value) => {
-            value.to_str().ok().and_then(parse_ttl).map(Some).ok_or_else(bad_ttl)
-        }
+        Some(value) => value.to_str().ok().and_then(parse_ttl).map(Some).ok_or_else(bad_ttl),
         None => Ok(query.ttl),
     }
 }
@@ -265,9 +257,10 @@ fn query_of(head: &Parts) -> Result<Query, Problem> {
         let value = decode(value.as_bytes())?;
         let value = std::str::from_utf8(&value).unwrap_or("?");
         let number = || {
-            value.parse::<usize>().map(Some).map_err(|_| {
-                Problem::invalid(format!("{name}={value}: not a number of replicas"))
-            })
+            value
+                .parse::<usize>()
+                .map(Some)
+                .map_err(|_| Problem::invalid(format!("{name}={value}: not a number of replicas")))
         };
         match name {
             "r" => query.r = number()?,
