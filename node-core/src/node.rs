@@ -244,12 +244,18 @@ impl Node {
             ..PeerOptions::new(options.id.clone())
         };
         let peers = Arc::new(Peers::new(options.network.clone(), peer_options));
+        let look = Arc::new(Notify::new());
         let links = Links::new(options.id.clone(), config.clone(), membership.clone(), peers);
-        let replica =
-            Replica::new(engine.clone(), config.clone(), membership.clone(), identity.clone());
+        let replica = Replica::new(
+            engine.clone(),
+            config.clone(),
+            membership.clone(),
+            identity.clone(),
+            look.clone(),
+        );
         links.attach(replica.clone());
         let snapshotter = Snapshotter::new(links.clone(), engine.clone());
-        replica.attach(&snapshotter);
+        replica.attach(&snapshotter, &links);
         let serving = Serving::new(links.clone(), clock);
         let listener = options
             .network
@@ -262,7 +268,7 @@ impl Node {
             replica: replica.clone(),
             snapshotter,
             config: config.clone(),
-            look: Arc::new(Notify::new()),
+            look,
             identity,
             tasks: TaskTracker::new(),
             background: CancellationToken::new(),

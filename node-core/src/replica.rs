@@ -16,11 +16,13 @@ use tako_flatbuf::{
 };
 use tako_snapshot::{Checkpoint, Meta};
 use tako_types::{ClusterId, ErrorKind, Incarnation, NodeId, PartitionId, StoredKey, Version};
+use tokio::sync::Notify;
 
 use crate::{
     configuration::ConfigCell,
     engine::{Accepted, Engine, EngineError, Missed, View},
     identity::IdentityKeeper,
+    links::Links,
     membership::Membership,
     snapshotter::Snapshotter,
 };
@@ -35,18 +37,22 @@ pub struct Replica {
     membership: Arc<Membership>,
     identity: Arc<IdentityKeeper>,
     snapshotter: OnceLock<Weak<Snapshotter>>,
+    links: OnceLock<Weak<Links>>,
+    look: Arc<Notify>,
     state: AtomicU8,
     drift_refused: AtomicU64,
 }
 
 impl Replica {
-    /// A replica over an engine; `starting` until told otherwise.
+    /// A replica over an engine; `starting` until told otherwise. `look` is notified when a newer
+    /// configuration must be looked for.
     #[must_use]
     pub fn new(
         engine: Arc<Engine>,
         config: Arc<ConfigCell>,
         membership: Arc<Membership>,
         identity: Arc<IdentityKeeper>,
+        look: Arc<Notify>,
     ) -> Arc<Self> {
         Arc::new(Self {
             engine,
@@ -54,14 +60,34 @@ impl Replica {
             membership,
             identity,
             snapshotter: OnceLock::new(),
+            links: OnceLock::new(),
+            look,
             state: AtomicU8::new(NodeState::Starting as u8),
             drift_refused: AtomicU64::new(0),
         })
     }
 
-    /// Tells the replica who makes its steps.
-    pub fn attach(&self, snapshotter: &Arc<Snapshotter>) {
+    /// Tells the replica who makes its steps, and how it reaches others.
+    pub fn attach(&self, snapshotter: &Arc<Snapshotter>, links: &Arc<Links>) {
         let _ = self.snapshotter.set(Arc::downgrade(snapshotter));
+        let _ = self.links.set(Arc::downgrade(links));
+    }
+
+    /// Goes to the epoch that a caller knows before anything is served to it.
+    async fn catch_up(&self, caller: &NodeId, epoch: u64) -> Result<(), RpcError> {
+        if self.config.current().node(caller).is_some()
+            && let Some(links) = self.links.get().and_then(Weak::upgrade)
+        {
+            links.fetch_configuration(caller).await;
+        } else {
+            // A proxy cannot be asked; where it has the document from can.
+            self.look.notify_one();
+        }
+        if self.config.epoch().number < epoch {
+            let text = format!("{} does not have configuration {epoch} yet", self.engine.node());
+            return Err(RpcError::new(ErrorKind::Unavailable, text));
+        }
+        Ok(())
     }
 
     /// The node's store.
@@ -335,7 +361,7 @@ impl Replica {
 impl Service for Replica {
     async fn call(
         &self,
-        _caller: &Caller,
+        caller: &Caller,
         head: &CallHead,
         request: Request,
     ) -> Result<Response, RpcError> {
@@ -344,6 +370,9 @@ impl Service for Replica {
             !matches!(request, Request::Put { .. } | Request::Get { .. } | Request::Stat { .. });
         if head.epoch < own && !any_epoch {
             return Err(RpcError::stale_epoch(own));
+        }
+        if head.epoch > own && !any_epoch {
+            self.catch_up(&caller.node, head.epoch).await?;
         }
         self.handle(request).await
     }

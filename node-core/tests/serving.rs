@@ -131,3 +131,31 @@ async fn writers_racing_on_one_key_all_succeed_and_all_replicas_agree() {
         assert_eq!(get(cluster.serving(id), "k").await.expect("read"), value);
     }
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_newer_configuration_reaches_everybody_and_what_only_a_migration_may_change_is_refused() {
+    let config = one_bucket(3);
+    let cluster = Cluster::started(&config, &["n1", "n2", "n3"]).await;
+    let path = cluster.dir.path().join("config.yaml");
+    std::fs::write(&path, config.replace("300ms", "350ms")).expect("written");
+    // n1 looks at once; the others hear of it or look later.
+    cluster.node("n1").look.notify_one();
+    for id in ["n1", "n2", "n3"] {
+        common::eventually("the new interval is in force", async || {
+            let current = cluster.node(id).config.current();
+            current.config.cluster.snapshot.interval == Duration::from_millis(350)
+        })
+        .await;
+        assert_eq!(cluster.node(id).config.epoch().number, 2);
+    }
+    put(cluster.serving("n2"), "k", "v").await.expect("served at the new epoch");
+    let more = config.replace("partitions: 4", "partitions: 8");
+    std::fs::write(&path, more).expect("written");
+    cluster.node("n1").look.notify_one();
+    common::eventually("the change is refused with the reason", async || {
+        cluster.node("n1").config.refused().is_some_and(|reason| reason.contains("partitions"))
+    })
+    .await;
+    assert_eq!(cluster.node("n1").config.epoch().number, 2);
+    put(cluster.serving("n1"), "k", "w").await.expect("the old one stays in force");
+}
