@@ -11,7 +11,7 @@ use std::{sync::Arc, time::Duration};
 use futures::{StreamExt, stream};
 use tako_flatbuf::{NodeState, Record, Request, Response, RpcError};
 use tako_types::{
-    ErrorKind, Incarnation, Lsn, NodeId, PartitionId, StepNumber, limits::CALL_DEADLINE,
+    ErrorKind, Incarnation, Lsn, NodeId, PartitionId, StepNumber, StoredKey, limits::CALL_DEADLINE,
 };
 use tokio::time::sleep;
 use tokio_util::sync::CancellationToken;
@@ -245,25 +245,31 @@ async fn fetch_into(
     engine: &Arc<Engine>,
     p: PartitionId,
     node: &NodeId,
-    mut keys: Vec<tako_types::StoredKey>,
+    keys: Vec<StoredKey>,
 ) -> Result<(), RpcError> {
-    while !keys.is_empty() {
-        let batch: Vec<_> = keys.iter().take(FETCH_KEYS).cloned().collect();
-        let request = Request::Fetch { partition: p, keys: batch.clone() };
+    let mut left = keys.as_slice();
+    while !left.is_empty() {
+        let batch = &left[..left.len().min(FETCH_KEYS)];
+        let request = Request::Fetch { partition: p, keys: batch.to_vec() };
         let answer = links.call(node, 2 * CALL_DEADLINE, request).await?;
         let Response::Fetch { records, more } = answer else {
             return Err(RpcError::new(ErrorKind::Internal, "answered something else"));
         };
-        let got: std::collections::HashSet<_> = records.iter().map(Record::key).collect();
+        // What is not held any more was covered by a step since; the caller's view will show it.
+        let last = records.last().map(Record::key);
+        let done = match last.and_then(|last| batch.iter().position(|key| *key == last)) {
+            Some(at) if more => at + 1,
+            None if more => {
+                let text = "an empty page that is not the last";
+                return Err(RpcError::new(ErrorKind::Internal, text));
+            }
+            _ => batch.len(),
+        };
         let puts = records.into_iter().map(|record| engine.put(p, record));
         for put in futures::future::join_all(puts).await {
             put.map_err(crate::replica::rpc_error)?;
         }
-        // What is not held any more was covered by a step since; the caller's view will show it.
-        keys.retain(|key| !got.contains(key) && (more || !batch.contains(key)));
-        if more && got.is_empty() {
-            return Err(RpcError::new(ErrorKind::Internal, "an empty page that is not the last"));
-        }
+        left = &left[done..];
     }
     Ok(())
 }

@@ -1,12 +1,13 @@
 //! Tails: what other replicas and the snapshotter pull from this node's journal.
 
 use tako_flatbuf::{Record, TailEntry};
+use tako_journal::Journal;
 use tako_types::{
     Incarnation, Lsn, PartitionId, StepNumber, StoredKey,
     limits::{FETCH_BYTES_MAX, FRAME_HEAD_BYTES_MAX, TAIL_ENTRIES_MAX},
 };
 
-use super::{Engine, EngineError};
+use super::{Engine, EngineError, index::Held};
 
 /// Bytes that an entry takes in an answer besides its key.
 const ENTRY_BYTES: usize = 48;
@@ -72,22 +73,31 @@ impl Engine {
         p: PartitionId,
         keys: &[StoredKey],
     ) -> Result<(Vec<Record>, bool), EngineError> {
-        let mut records = Vec::new();
+        let mut picked: Vec<Held> = Vec::new();
         let mut bytes = 0;
-        for key in keys {
-            let held = self.partition(p).lock().index.get(key).cloned();
-            let Some(held) = held else { continue };
-            let record = match held.record {
-                Some(record) => record,
-                None => self.read_back(p, held.location).await?,
-            };
-            bytes += record.bytes().len();
-            if !records.is_empty() && bytes > FETCH_BYTES_MAX {
-                return Ok((records, true));
+        let mut more = false;
+        {
+            let inner = self.partition(p).lock();
+            for held in keys.iter().filter_map(|key| inner.index.get(key)) {
+                bytes += held.location.bytes as usize;
+                if !picked.is_empty() && bytes > FETCH_BYTES_MAX {
+                    more = true;
+                    break;
+                }
+                picked.push(held.clone());
             }
-            records.push(record);
         }
-        Ok((records, false))
+        if picked.iter().all(|held| held.record.is_some()) {
+            return Ok((picked.into_iter().filter_map(|held| held.record).collect(), more));
+        }
+        // One trip to the blocking threads for all that left memory.
+        let journal = self.journal.clone();
+        let records: Result<Vec<Record>, _> = tokio::task::spawn_blocking(move || {
+            picked.into_iter().map(|held| read_held(&journal, p, held)).collect()
+        })
+        .await
+        .map_err(|_| EngineError::Opening(p))?;
+        records.map(|records| (records, more))
     }
 
     /// Newest and last of a partition's uncovered entries, for gossip: (last LSN, step, quiet).
@@ -101,6 +111,19 @@ impl Engine {
             step: inner.view.as_ref().map_or(StepNumber(0), |view| view.meta.step),
             quiet: inner.in_flight == 0,
         }
+    }
+}
+
+/// A held record, read back from the journal where it left memory. Blocking.
+pub(super) fn read_held(
+    journal: &Journal,
+    p: PartitionId,
+    held: Held,
+) -> Result<Record, EngineError> {
+    match held.record {
+        Some(record) => Ok(record),
+        None => Record::decode(journal.read(held.location)?)
+            .map_err(|source| EngineError::Record { partition: p, source }),
     }
 }
 

@@ -11,7 +11,9 @@ use tako_types::{PartitionId, StepNumber, StoredKey};
 
 use super::{
     Engine, EngineError,
+    index::Held,
     partition::{Missed, View},
+    tail::read_held,
 };
 
 /// What a replica answers for a key.
@@ -44,7 +46,7 @@ impl Engine {
             None => None,
             Some(held) => match &held.record {
                 Some(record) => Some(record.clone()),
-                None => Some(self.read_back(p, held.location).await?),
+                None => Some(self.read_back(p, held.clone()).await?),
             },
         };
         if let Some(record) = &in_index
@@ -85,13 +87,12 @@ impl Engine {
     pub(super) async fn read_back(
         &self,
         p: PartitionId,
-        location: tako_journal::Location,
+        held: Held,
     ) -> Result<Record, EngineError> {
         let journal = self.journal.clone();
-        let bytes = tokio::task::spawn_blocking(move || journal.read(location))
+        tokio::task::spawn_blocking(move || read_held(&journal, p, held))
             .await
-            .map_err(|_| EngineError::Opening(p))??;
-        Record::decode(bytes).map_err(|source| EngineError::Record { partition: p, source })
+            .map_err(|_| EngineError::Opening(p))?
     }
 
     /// Reads a key from a view; where the view's files were collected, from a newer one.

@@ -113,11 +113,7 @@ impl Engine {
         for p in self.partitions() {
             let held: Vec<_> = self.partition(p).lock().index.in_file(file).cloned().collect();
             for held in held {
-                let record = match held.record {
-                    Some(record) => record,
-                    None => self.read_back(p, held.location).await?,
-                };
-                let payload = record.bytes().clone();
+                let payload = self.read_back(p, held).await?.bytes().clone();
                 let entry = Entry { partition: p, kind: EntryKind::Record, payload };
                 self.journal.append(entry).await?;
             }

@@ -20,7 +20,7 @@ const STEP_BYTES_MAX: usize = 96 << 20;
 /// Entries taken from one replica in one step.
 const PULLED_ENTRIES_MAX: usize = 1 << 18;
 /// Keys asked for in one Fetch.
-const FETCH_KEYS: usize = 1_024;
+const FETCH_KEYS: usize = 4_096;
 
 /// What one replica's tail said.
 #[derive(Debug)]
@@ -189,30 +189,33 @@ impl Snapshotter {
         &self,
         p: PartitionId,
         node: &NodeId,
-        mut keys: Vec<StoredKey>,
+        keys: Vec<StoredKey>,
         records: &mut BTreeMap<StoredKey, Record>,
         bytes: &mut usize,
     ) -> Result<(), StepError> {
         let failed =
             |missing: usize, reason: String| StepError::Fetch { partition: p, missing, reason };
-        while !keys.is_empty() && *bytes < STEP_BYTES_MAX {
-            let batch: Vec<StoredKey> = keys.iter().take(FETCH_KEYS).cloned().collect();
-            let request = Request::Fetch { partition: p, keys: batch.clone() };
+        let mut left = keys.as_slice();
+        while !left.is_empty() && *bytes < STEP_BYTES_MAX {
+            let batch = &left[..left.len().min(FETCH_KEYS)];
+            let request = Request::Fetch { partition: p, keys: batch.to_vec() };
             let answer = self
                 .links
                 .call(node, 2 * CALL_DEADLINE, request)
                 .await
-                .map_err(|error| failed(keys.len(), format!("{node}: {}", error.message)))?;
+                .map_err(|error| failed(left.len(), format!("{node}: {}", error.message)))?;
             let Response::Fetch { records: fetched, more } = answer else {
-                return Err(failed(keys.len(), format!("{node} answered something else")));
+                return Err(failed(left.len(), format!("{node} answered something else")));
             };
-            let got: std::collections::HashSet<StoredKey> =
-                fetched.iter().map(Record::key).collect();
-            if got.is_empty() || (!more && got.len() < batch.len()) {
+            // Answers come in the order asked for.
+            let in_order = fetched.iter().zip(batch).all(|(record, key)| record.key() == *key);
+            let whole = more || fetched.len() == batch.len();
+            if !in_order || !whole || fetched.is_empty() {
                 // It was covered meanwhile: somebody else took a step.
                 let text = format!("{node} does not hold them any more");
-                return Err(failed(batch.len() - got.len(), text));
+                return Err(failed(batch.len().saturating_sub(fetched.len()), text));
             }
+            left = &left[fetched.len()..];
             for record in fetched {
                 *bytes += record.bytes().len();
                 let key = record.key();
@@ -222,7 +225,6 @@ impl Snapshotter {
                 };
                 records.insert(key, merged);
             }
-            keys.retain(|key| !got.contains(key));
         }
         Ok(())
     }
