@@ -1,8 +1,11 @@
 //! Whether every port the cluster needs is free, before anything is started.
 
-use std::io;
+use std::{io, time::Duration};
 
-use tokio::net::TcpListener;
+use tokio::{
+    net::TcpListener,
+    time::{Instant, sleep},
+};
 
 use super::{Plan, Planned};
 use crate::{
@@ -10,24 +13,41 @@ use crate::{
     listen,
 };
 
-/// Tries every port once; all are closed again when this returns.
+/// A process that was just killed holds its ports until the system has cleared it away.
+const DYING: Duration = Duration::from_secs(3);
+const AGAIN_AFTER: Duration = Duration::from_millis(50);
+
+/// Tries every port; all are closed again when this returns.
 ///
 /// # Errors
 /// The port, who needs it and why it cannot be had.
 pub(super) async fn check(plan: &Plan, insecure: bool) -> Result<(), Failure> {
     // All are held to the end, so that a port that two need is found as well.
     let mut held = Vec::new();
+    let until = Instant::now() + DYING;
     for process in &plan.processes {
         for (what, address) in &process.ports {
             let address = address.to_string();
             let tried = match listen::check(&address, insecure).await {
-                Ok(()) => TcpListener::bind(&address).await,
+                Ok(()) => bind(&address, until).await,
                 Err(error) => Err(error),
             };
             held.push(tried.map_err(|error| explain(process, what, &address, &error))?);
         }
     }
     Ok(())
+}
+
+/// Binds once the port is free; a port in use is tried again until the time is over.
+async fn bind(address: &str, until: Instant) -> io::Result<TcpListener> {
+    loop {
+        match TcpListener::bind(address).await {
+            Err(error) if error.kind() == io::ErrorKind::AddrInUse && Instant::now() < until => {
+                sleep(AGAIN_AFTER).await;
+            }
+            bound => return bound,
+        }
+    }
 }
 
 fn explain(process: &Planned, what: &str, address: &str, error: &io::Error) -> Failure {

@@ -7,5 +7,9 @@ mod check;
 mod configuration;
 mod crash;
 mod launcher;
+mod s3;
+#[path = "../../../../snapshot/tests/s3_server/mod.rs"]
+#[allow(unreachable_pub, reason = "shared with another package's tests by path")]
+mod s3_server;
 mod serve;
 mod support;

@@ -132,6 +132,9 @@ pub(crate) struct Cluster {
     pub(crate) nodes: Vec<(u16, u16)>,
     launcher: Option<Child>,
     by_hand: Vec<Child>,
+    /// What the launcher is started with besides.
+    pub(crate) arguments: Vec<String>,
+    pub(crate) environment: Vec<(&'static str, String)>,
 }
 
 impl Cluster {
@@ -144,6 +147,8 @@ impl Cluster {
             nodes: (0..nodes).map(|_| (free_port(), free_port())).collect(),
             launcher: None,
             by_hand: Vec::new(),
+            arguments: Vec::new(),
+            environment: Vec::new(),
         };
         cluster.configure("1s", nodes);
         cluster
@@ -191,6 +196,8 @@ impl Cluster {
             .arg(self.config())
             .args(["-p", &self.proxy.to_string(), "--var"])
             .arg(self.var())
+            .args(&self.arguments)
+            .envs(self.environment.iter().cloned())
             .args(more)
             .stdin(Stdio::null())
             .stdout(log.try_clone().expect("a log"))

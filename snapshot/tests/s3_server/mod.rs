@@ -1,0 +1,194 @@
+//! An S3 server for tests: one that is named, or one that is started here and stopped again.
+//!
+//! `TAKO_TEST_S3` names the URL of a running one (with `AWS_ACCESS_KEY_ID` and
+//! `AWS_SECRET_ACCESS_KEY` where `minioadmin` is not right for both). Otherwise `minio` or
+//! `moto_server`, from `target/tools` or the PATH, runs on a port of the system's choosing with its
+//! data in a temporary folder. Without any of them a test is skipped aloud, or fails where
+//! `TAKO_REQUIRE_S3` is set. Invariant: a server that was started here ends with the test process,
+//! however that ends: it is killed by its own process id when its shell's standard input closes.
+//!
+//! Used by `snapshot/tests/s3.rs` and, by path, by `cmd/tako/tests/process/`.
+
+use std::{
+    env, fs,
+    fs::File,
+    io::{self, Read as _, Write as _},
+    net::{TcpListener, TcpStream},
+    path::{Path, PathBuf},
+    process::{Child, Command, Stdio},
+    thread,
+    time::{Duration, Instant},
+};
+
+/// The bucket of all tests; each test takes a prefix of its own.
+pub const BUCKET: &str = "tako-test";
+
+const SKIPPED: &str = "SKIPPED: no S3 server (MinIO or moto) found; to get one: python3 -m venv \
+    target/tools/moto && target/tools/moto/bin/pip install 'moto[server]', or put `minio` on the \
+    PATH, or set TAKO_TEST_S3=http://HOST:PORT";
+const DEFAULT_KEY: &str = "minioadmin";
+const START_DEADLINE: Duration = Duration::from_secs(60);
+const IO_DEADLINE: Duration = Duration::from_secs(10);
+
+/// Kills the server when standard input ends, which it does with the test process.
+const KEEPER: &str = r#""$@" & server=$!; cat > /dev/null; kill -9 "$server"; wait "$server""#;
+
+/// A server with [`BUCKET`] in it.
+pub struct S3Server {
+    /// Such as `http://127.0.0.1:9000`.
+    pub endpoint: String,
+    /// Key id of whoever may do everything.
+    pub access_key_id: String,
+    /// And the secret.
+    pub secret_access_key: String,
+    started: Option<Started>,
+}
+
+/// A process of ours and its folder.
+struct Started {
+    keeper: Child,
+    _folder: tempfile::TempDir,
+}
+
+enum Program {
+    Minio(PathBuf),
+    Moto(PathBuf),
+}
+
+impl S3Server {
+    /// The server to test with; `None`, and a line on standard error, where there is none.
+    ///
+    /// # Panics
+    /// When there is none and there has to be one, or when one does not come up.
+    pub fn find() -> Option<Self> {
+        let named = env::var("TAKO_TEST_S3").ok().filter(|url| !url.is_empty());
+        let server = match (named, Program::find()) {
+            (Some(url), _) => Self::named(url.trim_end_matches('/')),
+            (None, Some(program)) => program.start(),
+            (None, None) => {
+                assert!(env::var_os("TAKO_REQUIRE_S3").is_none(), "{SKIPPED}");
+                // Past the capture of the test harness, which hides what passes.
+                let _ = writeln!(io::stderr(), "\n{SKIPPED}\n");
+                return None;
+            }
+        };
+        server.make_bucket();
+        Some(server)
+    }
+
+    /// URL of a root that no other test uses.
+    #[must_use]
+    pub fn url(&self, test: &str) -> String {
+        let nanos = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH);
+        let nanos = nanos.expect("after 1970").as_nanos();
+        format!("s3://{BUCKET}/{test}-{}-{nanos}", std::process::id())
+    }
+
+    fn named(url: &str) -> Self {
+        let key = |name| env::var(name).unwrap_or_else(|_| DEFAULT_KEY.to_owned());
+        Self {
+            endpoint: url.to_owned(),
+            access_key_id: key("AWS_ACCESS_KEY_ID"),
+            secret_access_key: key("AWS_SECRET_ACCESS_KEY"),
+            started: None,
+        }
+    }
+
+    /// Unsigned, so it is only tried: a server that wants signatures needs to have the bucket.
+    fn make_bucket(&self) {
+        let Some(address) = self.endpoint.strip_prefix("http://") else { return };
+        let status = request(address, "PUT", &format!("/{BUCKET}"));
+        let status = status.expect("the S3 server answers");
+        assert!(matches!(status, 200 | 403 | 409), "PUT of the bucket was answered {status}");
+    }
+}
+
+impl Drop for S3Server {
+    fn drop(&mut self) {
+        if let Some(started) = &mut self.started {
+            drop(started.keeper.stdin.take());
+            let _ = started.keeper.wait();
+        }
+    }
+}
+
+impl Program {
+    fn find() -> Option<Self> {
+        let tools = Path::new(env!("CARGO_MANIFEST_DIR"))
+            .ancestors()
+            .map(|folder| folder.join("target/tools"))
+            .find(|folder| folder.is_dir());
+        let tools = tools.into_iter().flat_map(|tools| [tools.join("moto/bin"), tools]);
+        let path = env::var_os("PATH").unwrap_or_default();
+        let folders: Vec<PathBuf> = tools.chain(env::split_paths(&path)).collect();
+        folders.iter().find_map(|folder| {
+            let has = |name| Some(folder.join(name)).filter(|program| program.is_file());
+            let minio = has("minio").map(Self::Minio);
+            minio.or_else(|| has("moto_server").map(Self::Moto))
+        })
+    }
+
+    /// Starts it and waits until it answers.
+    fn start(&self) -> S3Server {
+        let folder = tempfile::tempdir().expect("a temp folder");
+        let listener = TcpListener::bind("127.0.0.1:0").expect("a free port");
+        let port = listener.local_addr().expect("its address").port();
+        drop(listener);
+        let address = format!("127.0.0.1:{port}");
+        let log_path = folder.path().join("log");
+        let log = File::create(&log_path).expect("a log");
+
+        let mut command = Command::new("sh");
+        command.args(["-c", KEEPER, "s3-server"]);
+        let ready = match self {
+            Self::Minio(program) => {
+                let data = folder.path().join("data");
+                // A folder is a bucket: no signed request is needed to make it.
+                fs::create_dir_all(data.join(BUCKET)).expect("a bucket");
+                command.arg(program).args(["server", "--quiet", "--address", &address]).arg(data);
+                command.env("MINIO_ROOT_USER", DEFAULT_KEY);
+                command.env("MINIO_ROOT_PASSWORD", DEFAULT_KEY);
+                "/minio/health/ready"
+            }
+            Self::Moto(program) => {
+                command.arg(program).args(["-H", "127.0.0.1", "-p", &port.to_string()]);
+                "/"
+            }
+        };
+        let keeper = command
+            .stdin(Stdio::piped())
+            .stdout(log.try_clone().expect("a log"))
+            .stderr(log)
+            .spawn()
+            .expect("a shell starts");
+        let server = S3Server {
+            endpoint: format!("http://{address}"),
+            access_key_id: DEFAULT_KEY.to_owned(),
+            secret_access_key: DEFAULT_KEY.to_owned(),
+            started: Some(Started { keeper, _folder: folder }),
+        };
+        let until = Instant::now() + START_DEADLINE;
+        while !request(&address, "GET", ready).is_ok_and(|status| status == 200) {
+            let log = || fs::read_to_string(&log_path).unwrap_or_default();
+            assert!(Instant::now() < until, "the S3 server does not answer; it says:\n{}", log());
+            thread::sleep(Duration::from_millis(50));
+        }
+        server
+    }
+}
+
+/// The status of one request without a body.
+fn request(address: &str, method: &str, path: &str) -> io::Result<u16> {
+    let mut stream = TcpStream::connect(address)?;
+    stream.set_read_timeout(Some(IO_DEADLINE))?;
+    let head = format!(
+        "{method} {path} HTTP/1.1\r\nhost: {address}\r\nconnection: close\r\n\
+         content-length: 0\r\n\r\n"
+    );
+    stream.write_all(head.as_bytes())?;
+    let mut answer = Vec::new();
+    stream.read_to_end(&mut answer)?;
+    let answer = String::from_utf8_lossy(&answer);
+    let status = answer.split(' ').nth(1).and_then(|status| status.parse().ok());
+    status.ok_or_else(|| io::ErrorKind::InvalidData.into())
+}
