@@ -121,6 +121,16 @@ pub enum NodeError {
     },
 }
 
+/// What opening folder and journal showed.
+struct Found {
+    /// Why the folder lost state, if it did.
+    lost: Option<String>,
+    /// It must go on as a new folder.
+    renew: bool,
+    /// The journal is damaged: what could be read lies in files that were moved aside.
+    damaged: bool,
+}
+
 /// A running node.
 pub struct Node {
     /// Serves clients' requests.
@@ -177,7 +187,7 @@ impl Node {
             settings.durability,
             options.clock.now_micros(),
         )?;
-        let (mut lost, mut renew) = (opened.lost, opened.renew);
+        let (mut lost, mut renew, mut damaged) = (opened.lost, opened.renew, false);
         let identity = Arc::new(IdentityKeeper::new(folder.data().to_owned(), opened.identity));
         let held = identity.held().await;
         let membership = Arc::new(Membership::default());
@@ -235,8 +245,7 @@ impl Node {
         if let Some(damage) = &recovered.damage {
             lost = Some(format!("the journal is damaged: {damage:?}"));
             renew = true;
-            // What could be read lies in files that were moved aside: it goes into new ones.
-            engine.journal_again().await?;
+            damaged = true;
         }
 
         let peer_options = PeerOptions {
@@ -285,14 +294,14 @@ impl Node {
         node.tasks.spawn(async move {
             tokio::select! {
                 () = background.cancelled() => {}
-                () = this.clone().come_up(lost, renew, accept_loss) => {}
+                () = this.clone().come_up(Found { lost, renew, damaged }, accept_loss) => {}
             }
         });
         Ok(node)
     }
 
     /// Opens views, finds out about lost state, refills, and serves.
-    async fn come_up(self: Arc<Self>, lost: Option<String>, renew: bool, accept_loss: bool) {
+    async fn come_up(self: Arc<Self>, found: Found, accept_loss: bool) {
         let engine = self.replica.engine().clone();
         let links = self.serving.links().clone();
         let partitions = self.config.current().partitions_of(engine.node());
@@ -308,7 +317,7 @@ impl Node {
             .copied()
             .filter(|known| *known > engine.incarnation());
         let shown = shown.or(later.map(|known| LostState::OldFolder { known }));
-        let reason = lost.or_else(|| shown.as_ref().map(LostState::to_string));
+        let reason = found.lost.or_else(|| shown.as_ref().map(LostState::to_string));
         if let Some(reason) = reason {
             if reason == folder::NEW_FOLDER {
                 tracing::info!("{reason}: this node takes writes and votes when refilled");
@@ -316,16 +325,30 @@ impl Node {
                 tracing::warn!("lost state: {reason}; this node votes when refilled");
             }
             self.replica.set_state(NodeState::Recovering);
-            if let Err(error) = self.start_anew(renew || shown.is_some()).await {
-                tracing::error!("cannot start anew: {error}");
+            let renew = found.renew || shown.is_some();
+            if let Some(LostState::OldFolder { .. }) = shown {
+                // What it holds was covered, refilled or deleted since; none of it may count.
+                match self.folder.keep_journal("old") {
+                    Ok(kept) => tracing::warn!("the old journal is kept at {kept}"),
+                    Err(error) => tracing::error!("cannot keep the old journal: {error}"),
+                }
+                engine.forget_replayed();
+            }
+            while let Err(error) = self.start_anew(renew, found.damaged).await {
+                tracing::error!("cannot start anew, trying again: {error}");
+                tokio::time::sleep(Duration::from_secs(1)).await;
+            }
+            engine.trust_coverage();
+            if !refill(&links, &self.replica, &partitions, accept_loss, &self.background).await {
                 return;
             }
-            refill(&links, &self.replica, &partitions, accept_loss, &self.background).await;
-            if let Err(error) = self.identity.change(|identity| identity.recovered = true).await {
-                tracing::error!("cannot keep the identity: {error}");
-                return;
+            while let Err(error) = self.identity.change(|identity| identity.recovered = true).await
+            {
+                tracing::error!("cannot keep the identity, trying again: {error}");
+                tokio::time::sleep(Duration::from_secs(1)).await;
             }
         } else {
+            engine.trust_coverage();
             for p in partitions {
                 engine.set_voting(p, true);
             }
@@ -337,8 +360,8 @@ impl Node {
         self.tasks.spawn(async move { snapshotter.follow(background).await });
     }
 
-    /// Goes on as a new data folder where this one is known to be an old or rolled-back one.
-    async fn start_anew(&self, renew: bool) -> Result<(), NodeError> {
+    /// Goes on as a new data folder where this one is known not to hold what it acknowledged.
+    async fn start_anew(&self, renew: bool, damaged: bool) -> Result<(), NodeError> {
         let engine = self.replica.engine();
         let mut next = engine.incarnation();
         if renew {
@@ -359,8 +382,11 @@ impl Node {
                 identity.incarnation = next;
             })
             .await?;
-        if renew {
+        if renew && engine.incarnation() < next {
             engine.adopt(next).await?;
+        }
+        if damaged {
+            engine.journal_again().await?;
         }
         Ok(())
     }

@@ -80,8 +80,8 @@ async fn open_view(
     p: PartitionId,
     shutdown: &CancellationToken,
 ) -> Option<LostState> {
-    // What was durable before the view is looked at; later entries prove nothing.
-    let last = engine.applied_lsn();
+    // What was replayed; entries that came since prove nothing.
+    let last = engine.replayed_lsn();
     let mut wait = Duration::from_millis(200);
     let view = loop {
         match engine.open_latest(p).await {
@@ -106,7 +106,8 @@ async fn open_view(
     })
 }
 
-/// Refills a node that lost state; each partition votes as soon as it may.
+/// Refills a node that lost state; each partition votes as soon as it may. `false` when the
+/// shutdown came first.
 ///
 /// `accept_loss`: an operator said to go on without the replicas that cannot be reached.
 pub async fn refill(
@@ -115,15 +116,14 @@ pub async fn refill(
     partitions: &[PartitionId],
     accept_loss: bool,
     shutdown: &CancellationToken,
-) {
-    stream::iter(partitions.iter().copied())
-        .for_each_concurrent(AT_ONCE, |p| async move {
-            tokio::select! {
-                () = shutdown.cancelled() => {}
-                () = refill_partition(links, replica, p, accept_loss) => {}
-            }
-        })
-        .await;
+) -> bool {
+    let refills = stream::iter(partitions.iter().copied())
+        .for_each_concurrent(AT_ONCE, |p| refill_partition(links, replica, p, accept_loss));
+    tokio::select! {
+        biased;
+        () = shutdown.cancelled() => false,
+        () = refills => true,
+    }
 }
 
 /// What one pull of another replica's tail came to.
@@ -131,6 +131,8 @@ struct PulledFrom {
     state: NodeState,
     step: StepNumber,
     entries: usize,
+    /// Some entry was covered by a step between its listing and its fetching.
+    overtaken: bool,
 }
 
 async fn refill_partition(
@@ -158,6 +160,7 @@ async fn refill_partition(
         let mut answered = 0;
         let mut newest = StepNumber(0);
         let mut found = 0;
+        let mut overtaken = false;
         let mut missing = Vec::new();
         for (node, pulled) in pulls {
             match pulled {
@@ -165,6 +168,7 @@ async fn refill_partition(
                     answered += 1;
                     newest = newest.max(pulled.step);
                     found += pulled.entries;
+                    overtaken |= pulled.overtaken;
                     intact += usize::from(matches!(
                         pulled.state,
                         NodeState::Serving | NodeState::Draining
@@ -174,7 +178,7 @@ async fn refill_partition(
             }
         }
         // What a later step covers is in no tail any more: the own view must show that step.
-        if engine.step(p) < newest
+        if (overtaken || engine.step(p) < newest)
             && let Err(error) = engine.open_latest(p).await
         {
             tracing::warn!(partition = p.0, "snapshot not readable yet: {error}");
@@ -212,9 +216,11 @@ async fn pull_all(
     p: PartitionId,
     node: &NodeId,
 ) -> Result<PulledFrom, RpcError> {
-    let mut after = Lsn(0);
-    let mut folder = Incarnation(0);
-    let mut pulled = 0;
+    // What the own view covers must not come back: a starting replica still lists it.
+    let (mut folder, mut after) =
+        engine.view(p).and_then(|view| view.meta.coverage.get(node).copied()).unwrap_or_default();
+    let mut first = true;
+    let (mut pulled, mut overtaken) = (0, false);
     loop {
         let request = Request::Tail {
             partition: p,
@@ -227,26 +233,29 @@ async fn pull_all(
         let Response::Tail { incarnation, upto, step, state, entries, more, .. } = answer else {
             return Err(RpcError::new(ErrorKind::Internal, "answered something else"));
         };
-        if folder.0 > 0 && incarnation != folder {
+        if !std::mem::take(&mut first) && incarnation != folder {
             return Err(RpcError::new(ErrorKind::Conflict, "its data folder changed"));
         }
         pulled += entries.len();
         let keys = entries.into_iter().map(|entry| entry.key).collect();
-        fetch_into(links, engine, p, node, keys).await?;
+        overtaken |= fetch_into(links, engine, p, node, keys).await?;
         if !more {
-            return Ok(PulledFrom { state, step, entries: pulled });
+            return Ok(PulledFrom { state, step, entries: pulled, overtaken });
         }
         (after, folder) = (upto, incarnation);
     }
 }
 
+/// Puts the uncovered records of these keys into the own journal; `true` when some are uncovered
+/// no more.
 async fn fetch_into(
     links: &Arc<Links>,
     engine: &Arc<Engine>,
     p: PartitionId,
     node: &NodeId,
     keys: Vec<StoredKey>,
-) -> Result<(), RpcError> {
+) -> Result<bool, RpcError> {
+    let mut overtaken = false;
     let mut left = keys.as_slice();
     while !left.is_empty() {
         let batch = &left[..left.len().min(FETCH_KEYS)];
@@ -255,7 +264,7 @@ async fn fetch_into(
         let Response::Fetch { records, more } = answer else {
             return Err(RpcError::new(ErrorKind::Internal, "answered something else"));
         };
-        // What is not held any more was covered by a step since; the caller's view will show it.
+        // What is not held any more was covered by a step since: the caller must see that step.
         let last = records.last().map(Record::key);
         let done = match last.and_then(|last| batch.iter().position(|key| *key == last)) {
             Some(at) if more => at + 1,
@@ -265,11 +274,13 @@ async fn fetch_into(
             }
             _ => batch.len(),
         };
-        let puts = records.into_iter().map(|record| engine.put(p, record));
+        overtaken |= records.len() < done;
+        // Detached: one record must not keep a whole page of them in memory.
+        let puts = records.into_iter().map(|record| engine.put(p, record.detached()));
         for put in futures::future::join_all(puts).await {
             put.map_err(crate::replica::rpc_error)?;
         }
         left = &left[done..];
     }
-    Ok(())
+    Ok(overtaken)
 }

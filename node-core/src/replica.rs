@@ -121,12 +121,14 @@ impl Replica {
             }
             Request::Get { partition, key } => {
                 self.owned(partition)?;
+                // Before the vote: one that was begun while recovering must not count as one.
+                let voting = self.engine.is_voting(partition);
                 let vote = self.engine.vote(partition, &key).await.map_err(rpc_error)?;
                 Ok(Response::Get {
                     record: vote.record,
                     step: vote.step,
                     covered: vote.covered,
-                    voting: self.engine.is_voting(partition),
+                    voting,
                 })
             }
             Request::Stat { partition, keys, merged } => {
@@ -134,6 +136,7 @@ impl Replica {
                 self.stat(partition, &keys, merged).await
             }
             Request::Tail { partition, after, incarnation, puller, puller_incarnation } => {
+                self.exists(partition)?;
                 self.on_puller(&puller, puller_incarnation).await?;
                 let page = self.engine.tail(partition, after, incarnation);
                 Ok(Response::Tail {
@@ -141,12 +144,13 @@ impl Replica {
                     upto: page.upto,
                     step: page.step,
                     covered: page.quiet,
-                    state: self.state(),
+                    state: self.state_for(partition),
                     entries: page.entries,
                     more: page.more,
                 })
             }
             Request::Fetch { partition, keys } => {
+                self.exists(partition)?;
                 let (records, more) =
                     self.engine.fetch(partition, &keys).await.map_err(rpc_error)?;
                 Ok(Response::Fetch { records, more })
@@ -260,6 +264,24 @@ impl Replica {
             self.membership.learn(&node, incarnation);
         }
         Ok(())
+    }
+
+    /// The state as far as one partition goes: who does not vote on it has not recovered it.
+    fn state_for(&self, p: PartitionId) -> NodeState {
+        match self.state() {
+            NodeState::Serving | NodeState::Draining if !self.engine.is_voting(p) => {
+                NodeState::Recovering
+            }
+            state => state,
+        }
+    }
+
+    /// Any partition of the cluster may be asked for, own or not: a leaving node must answer.
+    fn exists(&self, p: PartitionId) -> Result<(), RpcError> {
+        if u32::from(p.0) < 1 << self.engine.partitions_log2() {
+            return Ok(());
+        }
+        Err(RpcError::new(ErrorKind::Invalid, format!("there is no partition {p}")))
     }
 
     fn owned(&self, p: PartitionId) -> Result<(), RpcError> {

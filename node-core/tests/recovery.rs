@@ -28,6 +28,25 @@ async fn check(cluster: &Cluster, through: &str, count: usize, value: Option<&st
     }
 }
 
+/// Waits until so many tombstones were purged.
+async fn purged(cluster: &Cluster, count: u64) {
+    let mut round = 0;
+    eventually("tombstones are purged", async || {
+        // A purge rides on a step, and a step needs something new in each partition.
+        round += 1;
+        for n in 0..64 {
+            let value = round.to_string();
+            put(cluster.serving("n1"), &format!("other{n}"), &value).await.expect("written");
+        }
+        cluster.covered().await;
+        let purged = cluster.nodes.values().map(|node| {
+            node.snapshotter.metrics().purged.load(std::sync::atomic::Ordering::Relaxed)
+        });
+        purged.sum::<u64>() >= count
+    })
+    .await;
+}
+
 fn copy_folder(from: &Path, to: &Path) {
     std::fs::create_dir_all(to).expect("a folder");
     for entry in std::fs::read_dir(from).expect("a folder").flatten() {
@@ -280,26 +299,7 @@ async fn tombstones_are_purged_after_their_grace_and_stay_deleted() {
         cluster.serving("n1").put(tombstone(&format!("k{n}")), limit).await.expect("deleted");
     }
     cluster.covered().await;
-    let mut round = 0;
-    eventually("tombstones are purged", async || {
-        // A purge rides on a step, and a step needs something new in each partition.
-        round += 1;
-        for n in 0..8 {
-            put(cluster.serving("n1"), &format!("other{n}"), &round.to_string())
-                .await
-                .expect("written");
-        }
-        cluster.covered().await;
-        let purged: u64 = cluster
-            .nodes
-            .values()
-            .map(|node| {
-                node.snapshotter.metrics().purged.load(std::sync::atomic::Ordering::Relaxed)
-            })
-            .sum();
-        purged > 0
-    })
-    .await;
+    purged(&cluster, 1).await;
     for node in THREE {
         check(&cluster, node, 20, None).await;
     }
@@ -316,4 +316,108 @@ async fn a_drained_node_leaves_nothing_behind() {
     let identity =
         tako_journal::Identity::load(node.data_folder()).expect("intact").expect("there");
     assert!(identity.clean && identity.recovered);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn purged_keys_do_not_come_back_with_an_old_volume() {
+    let config = format!("tombstone_grace: 500ms\n{}", one_bucket(3));
+    let mut cluster = Cluster::started(&config, &THREE).await;
+    fill(&cluster, "n1", 20, "v").await;
+    cluster.crash("n3").await;
+    let old = cluster.dir.path().join("old-volume");
+    copy_folder(&cluster.var("n3").join("data"), &old);
+    cluster.lose_disk("n3");
+    cluster.start("n3").await;
+    cluster.serves("n3").await;
+    for n in 0..20 {
+        let limit = Duration::from_secs(5);
+        cluster.serving("n1").put(tombstone(&format!("k{n}")), limit).await.expect("deleted");
+    }
+    cluster.covered().await;
+    purged(&cluster, 20).await;
+    cluster.crash("n3").await;
+    cluster.lose_disk("n3");
+    copy_folder(&old, &cluster.var("n3").join("data"));
+    cluster.start("n3").await;
+    cluster.serves("n3").await;
+    for _ in 0..2 {
+        for node in THREE {
+            check(&cluster, node, 20, None).await;
+        }
+        put(cluster.serving("n3"), "another", "step").await.expect("written");
+        cluster.covered().await;
+    }
+    assert!(cluster.var("n3").join("data/n3.old-1/journal").is_dir(), "kept for the operator");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_tail_longer_than_one_step_is_covered_step_by_step() {
+    let config = without_steps(1).replace("partitions: 4", "partitions: 1");
+    let cluster = Cluster::started(&config, &["n1"]).await;
+    let value = "x".repeat(30 << 20);
+    // Written in descending order of the stored keys, so that key order is against LSN order.
+    let mut names: Vec<String> = (0..5).map(|n| format!("big{n}")).collect();
+    names.sort_by_key(|name| std::cmp::Reverse(common::key(name)));
+    for name in &names {
+        put(cluster.serving("n1"), name, &value).await.expect("written");
+    }
+    let node = cluster.node("n1");
+    for _ in 0..3 {
+        node.snapshotter.step_here(PartitionId(0)).await.expect("a step");
+    }
+    assert_eq!(node.replica.engine().partition_status(PartitionId(0)).uncovered, 0);
+    for name in &names {
+        let found = get(cluster.serving("n1"), name).await.expect("read");
+        assert_eq!(found.map(|value| value.len()), Some(30 << 20));
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_partition_that_does_not_exist_is_refused() {
+    use tako_flatbuf::Request;
+    use tako_types::{ErrorKind, Incarnation, Lsn, NodeId};
+
+    let cluster = Cluster::started(&one_bucket(1), &["n1"]).await;
+    let partition = PartitionId(u16::MAX);
+    let tail = Request::Tail {
+        partition,
+        after: Lsn(0),
+        incarnation: Incarnation(0),
+        puller: NodeId::new("x"),
+        puller_incarnation: Incarnation(0),
+    };
+    for request in [tail, Request::Fetch { partition, keys: vec![common::key("k")] }] {
+        let error = cluster.node("n1").replica.handle(request).await.expect_err("refused");
+        assert_eq!(error.kind, ErrorKind::Invalid);
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_old_record_that_is_covered_late_does_not_hide_the_tombstone_above_it() {
+    let mut cluster = Cluster::started(&without_steps(3), &THREE).await;
+    fill(&cluster, "n1", 20, "v").await;
+    eventually("n3 has them all", async || {
+        let engine = cluster.node("n3").replica.engine();
+        (0..4).map(|p| engine.partition_status(PartitionId(p)).uncovered).sum::<usize>() == 20
+    })
+    .await;
+    cluster.crash("n3").await;
+    for n in 0..20 {
+        let limit = Duration::from_secs(5);
+        cluster.serving("n1").put(tombstone(&format!("k{n}")), limit).await.expect("deleted");
+    }
+    let steps = cluster.node("n1").snapshotter.clone();
+    for p in 0..4 {
+        steps.step_here(PartitionId(p)).await.expect("a step with the tombstones");
+    }
+    cluster.start("n3").await;
+    cluster.serves("n3").await;
+    let engine = cluster.node("n3").replica.engine().clone();
+    for p in 0..4 {
+        steps.step_here(PartitionId(p)).await.expect("a step with what n3 still held");
+        assert_eq!(engine.partition_status(PartitionId(p)).uncovered, 0, "n3 was told of it");
+    }
+    for node in THREE {
+        check(&cluster, node, 20, None).await;
+    }
 }

@@ -107,8 +107,7 @@ async fn per_request_levels_are_obeyed_and_impossible_ones_refused() {
     let n1 = cluster.serving("n1");
     assert!(put(n1, "k", "v").await.is_err());
     let one = Write { w: Some(1), ..write("k", "v") };
-    let error = n1.put(one, limit).await.expect_err("W = 1 needs N votes among its acks");
-    assert!(error.kind().retry());
+    n1.put(one, limit).await.expect("one is enough");
     assert!(n1.put(Write { w: Some(4), ..write("k", "v") }, limit).await.is_err());
     let read = Read { key: common::key("k"), r: Some(1) };
     assert!(n1.get(&read, limit).await.is_ok());

@@ -55,6 +55,8 @@ pub struct ConfigCell {
     current: tokio::sync::watch::Sender<Arc<Published>>,
     folder: Option<PathBuf>,
     refused: Mutex<Option<String>>,
+    /// Held from the check to the change, so that the epoch cannot go back.
+    adopting: Mutex<()>,
 }
 
 impl ConfigCell {
@@ -67,6 +69,7 @@ impl ConfigCell {
             current: tokio::sync::watch::Sender::new(Arc::new(first)),
             folder,
             refused: Mutex::new(None),
+            adopting: Mutex::new(()),
         };
         cell.keep(&cell.current())?;
         Ok(cell)
@@ -101,6 +104,7 @@ impl ConfigCell {
     /// # Errors
     /// [`AdoptError`] when it must not or cannot be taken; the old one stays in force.
     pub fn adopt(&self, offered: Published) -> Result<bool, AdoptError> {
+        let _adopting = self.adopting.lock();
         let current = self.current();
         let result = self.check(&current, &offered).and_then(|newer| {
             if newer {

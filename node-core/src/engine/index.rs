@@ -125,11 +125,6 @@ impl Index {
         self.held.values().filter(move |held| held.location.file == file)
     }
 
-    /// Every record held in memory.
-    pub(crate) fn records(&self) -> impl Iterator<Item = &Record> {
-        self.held.values().filter_map(|held| held.record.as_ref())
-    }
-
     /// Whether an entry of this LSN is held.
     pub(crate) fn holds(&self, lsn: Lsn) -> bool {
         self.by_lsn.contains_key(&lsn)

@@ -112,6 +112,10 @@ pub struct Engine {
     clock: HybridClock,
     metrics: EngineMetrics,
     incarnation: AtomicU64,
+    /// Last LSN of the replay.
+    replayed: Lsn,
+    /// Coverage is believed: this folder is what the snapshot speaks of.
+    trusted: AtomicBool,
     closed: AtomicBool,
 }
 
@@ -142,6 +146,8 @@ impl Engine {
             clock,
             metrics: EngineMetrics::default(),
             incarnation,
+            replayed: recovered.last_lsn,
+            trusted: AtomicBool::new(false),
             closed: AtomicBool::new(false),
         };
         Ok((Arc::new(engine), recovered))
@@ -211,6 +217,29 @@ impl Engine {
         self.shelf.cache.usage_bytes()
     }
 
+    /// Last LSN of the journal as it was found at the start.
+    #[must_use]
+    pub fn replayed_lsn(&self) -> Lsn {
+        self.replayed
+    }
+
+    /// Believes the snapshot's coverage from now on. Before, a folder that was rolled back would
+    /// take new entries for the covered ones whose numbers they bear.
+    pub fn trust_coverage(&self) {
+        self.trusted.store(true, Ordering::Release);
+    }
+
+    /// Forgets every entry of the replay: the folder is one that another came after.
+    pub fn forget_replayed(&self) {
+        for p in self.partitions() {
+            let gone = self.partition(p).lock().index.trim(self.replayed);
+            for held in gone {
+                self.shelf.forget_memory(held.memory_bytes());
+                self.journal.release(held.location);
+            }
+        }
+    }
+
     /// Last LSN that is durable and visible.
     #[must_use]
     pub fn applied_lsn(&self) -> Lsn {
@@ -252,7 +281,10 @@ impl Engine {
 
     /// Moves a partition to a newer view; older ones are ignored.
     pub fn install(&self, p: PartitionId, view: Arc<View>, missed: &Missed) {
-        let covered = view.covered(&self.options.node, self.incarnation());
+        let mut covered = view.covered(&self.options.node, self.incarnation());
+        if !self.trusted.load(Ordering::Acquire) {
+            covered = covered.min(self.replayed);
+        }
         let trimmed = self.partition(p).install(view, covered, missed, &self.shelf.cache);
         self.shelf.forget_memory(trimmed.memory_bytes);
         for location in trimmed.locations {

@@ -12,7 +12,7 @@ use parking_lot::Mutex;
 use tako_flatbuf::Record;
 use tako_journal::Location;
 use tako_snapshot::{Meta, PartitionReader};
-use tako_types::{Incarnation, Lsn, NodeId, StepNumber, StoredKey};
+use tako_types::{Incarnation, Lsn, NodeId, StoredKey, Version};
 
 use super::{cache::RecordCache, index::Index};
 
@@ -94,11 +94,12 @@ impl Partition {
         cache: &RecordCache,
     ) -> Trimmed {
         let mut inner = self.lock();
-        let current = inner.view.as_ref().map(|view| view.meta.step);
-        if current.is_some_and(|current| view.meta.step <= current) {
+        let before = inner.view.as_ref().map(|view| (view.meta.step, view.meta.highest));
+        if before.is_some_and(|(step, _)| view.meta.step <= step) {
             return Trimmed::default();
         }
-        let follows = current == Some(StepNumber(view.meta.step.0.wrapping_sub(1)));
+        let follows = before.is_some_and(|(step, _)| step.0 == view.meta.step.0.wrapping_sub(1));
+        let highest_before = before.map_or(Version::ZERO, |(_, highest)| highest);
         inner.view = Some(view);
         inner.installs += 1;
         let known = match missed {
@@ -117,8 +118,10 @@ impl Partition {
             trimmed.locations.push(held.location);
             trimmed.memory_bytes += held.memory_bytes();
             if let (Some(record), Some(missed)) = (held.record, known) {
+                // Only a record above all that the view before showed is surely what this one
+                // shows: an older one may have come late, under something newer.
                 let key = record.key();
-                if !missed.contains(&key.digest()) {
+                if record.version() > highest_before && !missed.contains(&key.digest()) {
                     cache.fill(&key, record, era);
                 }
             }
@@ -136,7 +139,8 @@ impl Partition {
     ) {
         let inner = self.lock();
         if inner.installs == installs && inner.index.get(key).is_none() {
-            cache.fill(key, record.clone(), inner.era);
+            // Detached: a record cut from a block would keep the whole block in memory.
+            cache.fill(key, record.detached(), inner.era);
         }
     }
 }

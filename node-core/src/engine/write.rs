@@ -9,7 +9,7 @@ use std::sync::atomic::Ordering;
 
 use tako_flatbuf::Record;
 use tako_journal::{Entry, EntryKind};
-use tako_types::{PartitionId, StoredKey, Version};
+use tako_types::{Lsn, PartitionId, StoredKey, Version};
 
 use super::{Engine, EngineError, partition::Partition};
 
@@ -54,11 +54,14 @@ impl Engine {
     pub async fn put(&self, p: PartitionId, record: Record) -> Result<Accepted, EngineError> {
         let partition = self.partition(p);
         let key = record.key();
-        let mut asked = false;
+        // Views installed when the vote was asked: what it said holds as long as that is so.
+        let mut asked_at: Option<u64> = None;
         let _in_flight = loop {
+            let installs;
             let look = {
                 let mut inner = partition.lock();
-                let look = Self::look(&inner, &key, &record, asked);
+                let look = Self::look(&inner, &key, &record, asked_at == Some(inner.installs));
+                installs = inner.installs;
                 inner.in_flight += u32::from(matches!(look, Look::Accept));
                 look
             };
@@ -67,7 +70,7 @@ impl Engine {
                 Look::Same => return Ok(self.accepted(p)),
                 Look::Newer(version) => return Ok(self.superseded(version)),
                 Look::AskSnapshot => {
-                    asked = true;
+                    asked_at = Some(installs);
                     if let Some(held) = self.vote(p, &key).await?.record {
                         if held.version() > record.version() {
                             return Ok(self.superseded(held.version()));
@@ -88,15 +91,17 @@ impl Engine {
         Ok(self.accepted(p))
     }
 
-    /// Appends everything held in memory once more: after damage the index is all there is.
+    /// Appends everything held once more: after damage the readable entries lie in files that were
+    /// moved aside. Call it after the views were opened, so that nothing covered is among them.
     ///
     /// # Errors
-    /// [`EngineError::Journal`] when the journal cannot take it.
+    /// [`EngineError`] when the journal cannot be read or take it.
     pub async fn journal_again(&self) -> Result<(), EngineError> {
         for p in self.partitions() {
-            let payloads: Vec<_> =
-                self.partition(p).lock().index.records().map(|r| r.bytes().clone()).collect();
-            for payload in payloads {
+            let held: Vec<_> =
+                self.partition(p).lock().index.tail(Lsn(0)).map(|(_, held)| held.clone()).collect();
+            for held in held {
+                let payload = self.read_back(p, held).await?.bytes().clone();
                 let entry = Entry { partition: p, kind: EntryKind::Record, payload };
                 self.journal.append(entry).await?;
             }

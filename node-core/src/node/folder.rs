@@ -128,15 +128,35 @@ impl Folder {
         Ok(Opened { identity, lost, renew })
     }
 
-    /// Moves identity and journal to a sibling folder; gives its name.
-    fn move_aside(&self, why: &str) -> Result<String, IdentityError> {
+    /// Keeps the journal's files, as they are now, in a sibling folder; gives its name.
+    pub(super) fn keep_journal(&self, why: &str) -> Result<String, IdentityError> {
+        let aside = self.aside(why).join("journal");
+        let io = |source| IdentityError::io("keep", &self.data, source);
+        std::fs::create_dir_all(&aside).map_err(io)?;
+        for file in std::fs::read_dir(self.journal()).map_err(io)? {
+            let file = file.map_err(io)?;
+            if file.path().extension().is_some_and(|extension| extension == "log") {
+                // Linked, not copied: the journal only ever removes or appends.
+                std::fs::hard_link(file.path(), aside.join(file.file_name())).map_err(io)?;
+            }
+        }
+        Ok(aside.display().to_string())
+    }
+
+    /// A sibling folder that does not exist yet.
+    fn aside(&self, why: &str) -> PathBuf {
         let parent = self.data.parent().unwrap_or(&self.data);
         let name = self.data.file_name().map(|n| n.to_string_lossy().into_owned());
         let name = name.unwrap_or_default();
-        let aside = (1..)
+        (1..)
             .map(|n| parent.join(format!("{name}.{why}-{n}")))
             .find(|path| !path.exists())
-            .unwrap_or_else(|| parent.join(format!("{name}.{why}")));
+            .unwrap_or_else(|| parent.join(format!("{name}.{why}")))
+    }
+
+    /// Moves identity and journal to a sibling folder; gives its name.
+    fn move_aside(&self, why: &str) -> Result<String, IdentityError> {
+        let aside = self.aside(why);
         let io = |source| IdentityError::io("move aside", &self.data, source);
         std::fs::create_dir_all(&aside).map_err(io)?;
         for part in ["identity", "journal"] {

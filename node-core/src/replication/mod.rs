@@ -226,15 +226,15 @@ impl Serving {
 
     /// Runs what is left of a write behind its answer, or awaits it where too much goes on.
     async fn finish_later(&self, rest: impl Future<Output = ()> + Send + 'static) {
-        let count = self.finishing_count.clone();
-        if count.fetch_add(1, Ordering::AcqRel) < FINISHING_COUNT_MAX {
-            self.finishing.spawn(async move {
-                rest.await;
-                count.fetch_sub(1, Ordering::AcqRel);
-            });
+        let (counted, before) = Counted::new(&self.finishing_count);
+        let rest = async move {
+            rest.await;
+            drop(counted);
+        };
+        if before < FINISHING_COUNT_MAX {
+            self.finishing.spawn(rest);
         } else {
             rest.await;
-            count.fetch_sub(1, Ordering::AcqRel);
         }
     }
 
@@ -242,6 +242,22 @@ impl Serving {
     fn call_deadline(until: Instant, bytes: usize) -> Duration {
         let moving = Duration::from_secs(bytes as u64) / BYTES_PER_SECOND_MIN;
         until.saturating_duration_since(Instant::now()).min(CALL_DEADLINE + moving)
+    }
+}
+
+/// One of the writes that go on; not counted any more when dropped, however that comes.
+struct Counted(Arc<AtomicUsize>);
+
+impl Counted {
+    /// Counts one more; also gives how many there were before.
+    fn new(count: &Arc<AtomicUsize>) -> (Self, usize) {
+        (Self(count.clone()), count.fetch_add(1, Ordering::AcqRel))
+    }
+}
+
+impl Drop for Counted {
+    fn drop(&mut self) {
+        self.0.fetch_sub(1, Ordering::AcqRel);
     }
 }
 

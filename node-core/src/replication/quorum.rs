@@ -119,7 +119,8 @@ impl Tally {
         let mut all_reached = true;
         for set in &self.sets {
             let n = set.members.len();
-            let voters = (n + 1).saturating_sub(set.w);
+            // With W = 1 there are no N−W+1 among W; then recovering asks all others instead.
+            let voters = (n + 1).saturating_sub(set.w).min(set.w);
             let (acked, voting, failed) = self.count(set);
             let open = n - acked - failed;
             if acked >= set.w && voting >= voters {
@@ -168,6 +169,9 @@ mod tests {
         check(3, 2, "+-r", Outcome::Impossible);
         check(3, 2, "--", Outcome::Impossible);
         check(1, 1, "+", Outcome::Reached);
+        check(3, 1, "+", Outcome::Reached);
+        check(3, 1, "r-+", Outcome::Reached);
+        check(3, 1, "r--", Outcome::Impossible);
         check(4, 3, "+r", Outcome::Pending);
         check(4, 3, "+r+", Outcome::Reached);
         check(4, 3, "+rr", Outcome::Pending);

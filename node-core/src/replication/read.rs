@@ -203,8 +203,10 @@ impl Serving {
         repair: bool,
     ) -> Result<Option<Record>, RequestError> {
         let call_time = |whole| Self::read_deadline(until, whole);
-        // Every pass makes one more ballot whole or merged, so this ends.
-        for _ in 0..=2 * ballots.len() {
+        let mut spares = self.candidates(key, replicas);
+        spares.retain(|node| ballots.iter().all(|ballot| ballot.node != *node));
+        // Every pass makes one more ballot whole or merged, or uses up a spare, so this ends.
+        for _ in 0..=2 * replicas.len() {
             let (newest, newest_step, covered) = newest_of(&ballots);
             let shown = newest.as_ref().map(|r| (r.version(), r.crc()));
             let open = ballots.iter().position(|ballot| match &ballot.shown {
@@ -226,15 +228,30 @@ impl Serving {
             } || ballot.step > newest_step;
             let node = ballot.node.clone();
             let answer = if ahead {
-                ask(self.links.clone(), node, p, key.clone(), true, call_time(true)).await.1
+                ask(self.links.clone(), node, p, key.clone(), true, call_time(false)).await.1
             } else {
-                ask_merged(self.links.clone(), node, p, key.clone(), call_time(true)).await
+                ask_merged(self.links.clone(), node, p, key.clone(), call_time(false)).await
             };
-            ballots[open] = answer.map_err(|error| RequestError::TooFewVotes {
-                got: ballots.len() - 1,
-                need: quorum.r,
-                reason: reason(&error),
-            })?;
+            ballots[open] = match answer {
+                Ok(ballot) => ballot,
+                Err(error) => {
+                    // Somebody who was not asked yet votes in its place.
+                    let Some(spare) = spares.pop_front() else {
+                        return Err(RequestError::TooFewVotes {
+                            got: ballots.len() - 1,
+                            need: quorum.r,
+                            reason: reason(&error),
+                        });
+                    };
+                    let links = self.links.clone();
+                    let vote = ask(links, spare.clone(), p, key.clone(), true, call_time(false));
+                    match vote.await.1 {
+                        Ok(ballot) => ballot,
+                        // The next round meets the same open ballot and the next spare.
+                        Err(_) => continue,
+                    }
+                }
+            };
         }
         Err(RequestError::Contended)
     }
@@ -294,9 +311,9 @@ fn index_agrees(
     covered: bool,
 ) -> bool {
     match (answer.version, shown) {
-        (Some(version), Some(shown)) if (version, answer.crc) == shown => true,
-        // It sees a later step, so its snapshot may hold something newer.
+        // It sees a later step, so its snapshot may hold something newer, whatever its index says.
         _ if step > newest_step => false,
+        (Some(version), Some(shown)) if (version, answer.crc) == shown => true,
         (Some(version), Some((newest, _))) if version > newest => false,
         (Some(_), None) => false,
         // Nothing anywhere, and no later step to look at.
@@ -354,5 +371,34 @@ async fn ask_merged(
             Ok(Ballot { node, step, shown: Shown::Merged(answers[0]) })
         }
         _ => Err(RpcError::new(ErrorKind::Unavailable, format!("{node} does not vote now"))),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const SHOWN: (Version, u32) = (Version { micros: 5, origin: 1 }, 7);
+
+    fn answer(micros: Option<u64>) -> StatAnswer {
+        let version = micros.map(|micros| Version { micros, origin: 1 });
+        StatAnswer { version, crc: if micros == Some(5) { 7 } else { 8 } }
+    }
+
+    #[test]
+    fn an_index_answer_proves_a_vote_only_where_steps_allow_it() {
+        let at = |micros, step, shown, covered| {
+            index_agrees(answer(micros), StepNumber(step), shown, StepNumber(3), covered)
+        };
+        assert!(at(Some(5), 3, Some(SHOWN), false), "it holds the very record");
+        assert!(at(Some(5), 2, Some(SHOWN), false), "at an earlier step as well");
+        assert!(!at(Some(5), 4, Some(SHOWN), false), "a later snapshot may hold something newer");
+        assert!(!at(Some(6), 3, Some(SHOWN), true), "it holds something newer");
+        assert!(at(None, 3, Some(SHOWN), true), "both see the record in the same snapshot");
+        assert!(!at(None, 2, Some(SHOWN), true), "an earlier snapshot may lack it");
+        assert!(!at(None, 3, Some(SHOWN), false), "the record is in the other's index only");
+        assert!(at(Some(4), 3, Some(SHOWN), true), "an older entry under the same snapshot");
+        assert!(at(None, 3, None, true) && at(None, 2, None, true));
+        assert!(!at(None, 4, None, true) && !at(Some(4), 3, None, true));
     }
 }

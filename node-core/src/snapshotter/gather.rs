@@ -89,7 +89,9 @@ impl Snapshotter {
     /// Pulls every replica's tail above what `base` covers.
     pub(super) async fn gather(&self, p: PartitionId, base: &Meta) -> Result<Gathered, StepError> {
         let current = self.links.config.current();
-        let pulls = current.replicas(p).to_vec().into_iter().map(|node| async move {
+        // Who fails is not waited for: its coverage stays as it was.
+        let asked = current.replicas(p).iter().filter(|node| self.is_worth_asking(node));
+        let pulls = asked.cloned().collect::<Vec<_>>().into_iter().map(|node| async move {
             let after = base.coverage.get(&node).copied().unwrap_or_default();
             let pulled = self.pull(p, &node, after).await;
             (node, pulled)
@@ -104,6 +106,11 @@ impl Snapshotter {
             }
         }
         Ok(gathered)
+    }
+
+    /// Whether a replica is this node or not known to fail at present.
+    pub(super) fn is_worth_asking(&self, node: &NodeId) -> bool {
+        node == self.engine.node() || self.links.membership.read_rank(node) < 3
     }
 
     async fn pull(
@@ -175,7 +182,13 @@ impl Snapshotter {
         }
         let mut records = BTreeMap::new();
         let mut bytes = 0;
-        // Own records first, so that a step makes progress whoever else is there.
+        // In each holder's LSN order: what does not fit is then what came last, and coverage moves
+        // on. Own records first, so that a step makes progress whoever else is there.
+        for (node, keys) in &mut by_holder {
+            if let Some(pulled) = gathered.pulled.get(*node) {
+                keys.sort_by_key(|key| pulled.entries.get(key).map(|(lsn, _, _)| *lsn));
+            }
+        }
         let mut holders: Vec<_> = by_holder.into_iter().collect();
         holders.sort_by_key(|(node, _)| *node != me);
         for (node, keys) in holders {

@@ -153,12 +153,15 @@ impl Snapshotter {
                 .into_iter()
                 .filter(|p| self.is_due(*p))
                 .collect();
-            stream::iter(due)
-                .for_each_concurrent(AT_ONCE, |p| {
-                    let this = self.clone();
-                    async move { this.step_logged(p).await }
-                })
-                .await;
+            let steps = stream::iter(due).for_each_concurrent(AT_ONCE, |p| {
+                let this = self.clone();
+                async move { this.step_logged(p).await }
+            });
+            // A step that is dropped is one that did not happen, or that the next writer finds.
+            tokio::select! {
+                () = shutdown.cancelled() => return,
+                () = steps => {}
+            }
         }
     }
 
@@ -303,7 +306,9 @@ impl Snapshotter {
         let view = View { meta: committed.meta.clone(), reader: Some(reader) };
         self.engine.install(p, Arc::new(view), &missed);
         let current = self.links.config.current();
-        let others = current.replicas(p).iter().filter(|node| **node != me).cloned();
+        let others = current.replicas(p).iter().filter(|node| **node != me);
+        // Who fails learns of the step by gossip when it is back.
+        let others: Vec<_> = others.filter(|node| self.is_worth_asking(node)).cloned().collect();
         stream::iter(others)
             .for_each_concurrent(None, |node| async move {
                 let announcement = announcement(p, previous, committed, gathered.missed(&node));
