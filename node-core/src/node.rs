@@ -502,24 +502,10 @@ fn open_store(options: &NodeOptions, current: &Published) -> Result<Store, NodeE
     let folder = options.var.join("store");
     let settings = current.config.cluster.store.as_ref().map_or_else(
         || StoreSettings::url(&format!("file://{}", folder.display())),
-        store_settings,
+        StoreSettings::from,
     );
     Store::open(&settings)
         .map_err(|error| NodeError::Store { url: settings.url.clone(), source: Box::new(error) })
-}
-
-/// The configuration's store settings as the snapshot crate takes them.
-#[must_use]
-pub fn store_settings(configured: &tako_types::config::StoreSettings) -> StoreSettings {
-    StoreSettings {
-        endpoint: configured.endpoint.clone(),
-        region: configured.region.clone(),
-        access_key_id: configured.access_key_id.clone(),
-        secret_access_key: configured.secret_access_key.as_ref().map(|s| s.expose().to_owned()),
-        path_style: Some(configured.path_style),
-        allow_http: Some(configured.allow_http),
-        ..StoreSettings::url(&configured.url)
-    }
 }
 
 /// The id of the cluster's data: the store's, or the folder's while the store is away.

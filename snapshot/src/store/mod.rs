@@ -35,7 +35,7 @@ pub enum StoreError {
         what: String,
     },
     /// The store's answer, after the bounded retries.
-    #[error("cannot {doing} {path}")]
+    #[error("cannot {doing} {path}: {source}")]
     Io {
         /// What was tried, as a verb.
         doing: &'static str,

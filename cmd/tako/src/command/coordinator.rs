@@ -6,7 +6,6 @@ use async_trait::async_trait;
 use bytes::Bytes;
 use clap::Args;
 use tako_coordinator::{ConfigStore, CoordinatorOptions, Created, StoreError};
-use tako_node_core::node::store_settings;
 use tako_snapshot::{Published, Store, StoreSettings};
 use tako_types::config::{Address, Config, check_startable};
 
@@ -57,7 +56,7 @@ pub(crate) async fn run(args: CoordinatorArgs) -> Result<ExitCode, Failure> {
         .store
         .as_deref()
         .map(StoreSettings::url)
-        .or_else(|| config.cluster.store.as_ref().map(store_settings));
+        .or_else(|| config.cluster.store.as_ref().map(StoreSettings::from));
     if let Some(settings) = store {
         options.store = Some(Arc::new(PublishedStore(Store::open(&settings)?)));
     }
