@@ -86,3 +86,49 @@ async fn a_folder_of_no_use_leaves_the_cache_in_memory() {
     std::fs::write(blocked.join("blocks"), b"in the way").expect("a file");
     read_all(&world, with_disk(&blocked), at).await;
 }
+
+/// Fills more than `folder` holds while reading every value, twice.
+async fn read_while_it_fails(world: &World, folder: &Path, spoil: impl FnOnce(&Path)) {
+    let node = world.node_with(with_disk(folder)).await;
+    let mut writer = node.writer(P).await.expect("a writer");
+    let rows = (0..2_000).map(|i| row(&format!("w{i}"), 1_000 + i, &value(), true)).collect();
+    let done = writer.step(step(rows, 2)).await.expect("a step");
+    let reader = node.reader_at(P, done.checkpoint).await.expect("a reader");
+    spoil(folder);
+    for i in (0..2_000).chain(0..2_000) {
+        assert_eq!(text(&reader, &format!("w{i}")).await.as_deref(), Some(value().as_str()));
+    }
+    reader.close().await;
+    writer.close().await;
+    node.close().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_folder_deleted_under_a_running_node_costs_reads_and_nothing_else() {
+    let world = World::memory();
+    let folder = tempfile::tempdir().expect("a temp folder");
+    let at = one_step(&world).await;
+    read_while_it_fails(&world, folder.path(), |folder| {
+        std::fs::remove_dir_all(folder).expect("deleted");
+    })
+    .await;
+    read_all(&world, with_disk(folder.path()), at).await;
+}
+
+/// Needs a small file system of its own, which only root may mount; says so where it cannot.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_full_disk_under_the_cache_costs_reads_and_nothing_else() {
+    let run = |command: &mut std::process::Command| {
+        command.output().is_ok_and(|output| output.status.success())
+    };
+    let folder = tempfile::tempdir().expect("a temp folder");
+    let mount = ["-t", "tmpfs", "-o", "size=1m", "tmpfs"];
+    if !run(std::process::Command::new("mount").args(mount).arg(folder.path())) {
+        println!("SKIPPED: a full disk under the cache: no small file system can be mounted here");
+        return;
+    }
+    let world = World::memory();
+    one_step(&world).await;
+    read_while_it_fails(&world, &folder.path().join("cache"), |_| ()).await;
+    assert!(run(std::process::Command::new("umount").arg(folder.path())), "unmounted");
+}
