@@ -15,4 +15,4 @@ mod store;
 
 pub use coordinator::{Coordinator, CoordinatorOptions, run};
 pub use error::CoordinatorError;
-pub use store::{ConfigStore, Created, ObjectConfigStore, StoreError};
+pub use store::{ConfigStore, Created, StoreError};

@@ -1,17 +1,12 @@
 //! Where published documents live for all to find: create-only, one object per epoch number.
 //!
-//! [`ObjectConfigStore`] keeps them at `<root>/config/<20 digits>` in an object store. Invariant:
-//! an object that exists is never written again, so two coordinators cannot publish two documents
-//! under one number.
-
-use std::sync::Arc;
+//! The cluster's object store keeps them at `<root>/config/<20 digits>`. Invariant: an object that
+//! exists is never written again, so two coordinators cannot publish two documents under one
+//! number.
 
 use async_trait::async_trait;
 use bytes::Bytes;
-use futures::TryStreamExt;
-use object_store::{
-    Error as ObjectError, ObjectStore, ObjectStoreExt, PutMode, PutOptions, PutPayload, path::Path,
-};
+use tako_snapshot::{Published, Store};
 
 /// The store does not answer, or answers nonsense.
 #[derive(Debug, thiserror::Error)]
@@ -47,44 +42,16 @@ pub trait ConfigStore: Send + Sync {
     async fn create(&self, number: u64, bytes: Bytes) -> Result<Created, StoreError>;
 }
 
-/// Documents in an object store.
-#[derive(Debug, Clone)]
-pub struct ObjectConfigStore {
-    store: Arc<dyn ObjectStore>,
-    folder: Path,
-}
-
-impl ObjectConfigStore {
-    /// Documents below `<root>/config`.
-    #[must_use]
-    pub fn new(store: Arc<dyn ObjectStore>, root: &Path) -> Self {
-        Self { store, folder: root.clone().join("config") }
-    }
-
-    fn path(&self, number: u64) -> Path {
-        self.folder.clone().join(format!("{number:020}"))
-    }
-}
-
 #[async_trait]
-impl ConfigStore for ObjectConfigStore {
+impl ConfigStore for Store {
     async fn latest(&self) -> Result<Option<(u64, Bytes)>, StoreError> {
-        let objects: Vec<_> =
-            self.store.list(Some(&self.folder)).try_collect().await.map_err(StoreError::new)?;
-        let number = |path: &Path| path.filename().and_then(crate::disk::number_of_name);
-        let Some(newest) = objects.iter().filter_map(|o| number(&o.location)).max() else {
-            return Ok(None);
-        };
-        let read = self.store.get(&self.path(newest)).await.map_err(StoreError::new)?;
-        Ok(Some((newest, read.bytes().await.map_err(StoreError::new)?)))
+        self.latest_config().await.map_err(StoreError::new)
     }
 
     async fn create(&self, number: u64, bytes: Bytes) -> Result<Created, StoreError> {
-        let options = PutOptions { mode: PutMode::Create, ..PutOptions::default() };
-        match self.store.put_opts(&self.path(number), PutPayload::from(bytes), options).await {
-            Ok(_) => Ok(Created::Yes),
-            Err(ObjectError::AlreadyExists { .. }) => Ok(Created::Exists),
-            Err(error) => Err(StoreError::new(error)),
+        match self.publish_config(number, bytes).await.map_err(StoreError::new)? {
+            Published::Written => Ok(Created::Yes),
+            Published::Exists(_) => Ok(Created::Exists),
         }
     }
 }

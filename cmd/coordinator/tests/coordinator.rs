@@ -6,10 +6,8 @@ use std::{
     time::Duration,
 };
 
-use object_store::{memory::InMemory, path::Path as ObjectPath};
-use tako_coordinator::{
-    ConfigStore, Coordinator, CoordinatorError, CoordinatorOptions, Created, ObjectConfigStore,
-};
+use tako_coordinator::{ConfigStore, Coordinator, CoordinatorError, CoordinatorOptions, Created};
+use tako_snapshot::Store;
 use tako_types::{ErrorKind, config::Published};
 use tempfile::TempDir;
 use tokio::{
@@ -47,9 +45,7 @@ impl Case {
     }
 
     fn with_store() -> Self {
-        let objects = Arc::new(InMemory::new());
-        let store = ObjectConfigStore::new(objects, &ObjectPath::from("root"));
-        Self { store: Some(Arc::new(store)), ..Self::new() }
+        Self { store: Some(Arc::new(Store::in_memory())), ..Self::new() }
     }
 
     fn file(&self) -> PathBuf {

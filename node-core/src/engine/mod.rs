@@ -292,20 +292,25 @@ impl Engine {
         }
     }
 
-    /// Opens the newest committed step of a partition and installs it.
-    ///
-    /// # Errors
-    /// [`EngineError::Snapshot`] when the store cannot be read.
-    pub async fn open_latest(&self, p: PartitionId) -> Result<Arc<View>, EngineError> {
+    /// The newest committed step, not installed yet.
+    async fn newest_view(&self, p: PartitionId) -> Result<Arc<View>, EngineError> {
         let reader = self
             .snapshots
             .reader_latest(p)
             .await
             .map_err(|source| EngineError::Snapshot { partition: p, source })?;
-        let view = Arc::new(match reader {
+        Ok(Arc::new(match reader {
             Some(reader) => View { meta: reader.meta().clone(), reader: Some(reader) },
             None => View::empty(),
-        });
+        }))
+    }
+
+    /// Opens the newest committed step of a partition and installs it.
+    ///
+    /// # Errors
+    /// [`EngineError::Snapshot`] when the store cannot be read.
+    pub async fn open_latest(&self, p: PartitionId) -> Result<Arc<View>, EngineError> {
+        let view = self.newest_view(p).await?;
         self.install(p, view.clone(), &Missed::All);
         Ok(view)
     }

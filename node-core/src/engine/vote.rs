@@ -131,15 +131,7 @@ impl Engine {
         {
             return Ok(current);
         }
-        let reader = self
-            .snapshots
-            .reader_latest(p)
-            .await
-            .map_err(|source| EngineError::Snapshot { partition: p, source })?;
-        let view = Arc::new(match reader {
-            Some(reader) => View { meta: reader.meta().clone(), reader: Some(reader) },
-            None => View::empty(),
-        });
+        let view = self.newest_view(p).await?;
         self.replace(p, view.clone());
         Ok(view)
     }

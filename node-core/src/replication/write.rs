@@ -118,10 +118,13 @@ impl Serving {
                     // A version beyond the drift is somebody's broken clock: this write goes on
                     // from there all the same, else the key could never be written again.
                     let next = self.clock.observe(winner).map_or_else(
-                        |_| Version { micros: winner.micros + 1, ..self.clock.next() },
+                        |_| Version {
+                            micros: winner.micros.saturating_add(1),
+                            ..self.clock.next()
+                        },
                         |()| self.clock.next(),
                     );
-                    version = next.max(Version { micros: winner.micros + 1, ..next });
+                    version = next.max(Version { micros: winner.micros.saturating_add(1), ..next });
                 }
                 Placed::TooFew { reason, busy: true, .. } => {
                     return Err(RequestError::Busy(reason));

@@ -2,11 +2,9 @@
 
 use std::{net::SocketAddr, path::PathBuf, process::ExitCode, sync::Arc};
 
-use async_trait::async_trait;
-use bytes::Bytes;
 use clap::Args;
-use tako_coordinator::{ConfigStore, CoordinatorOptions, Created, StoreError};
-use tako_snapshot::{Published, Store, StoreSettings};
+use tako_coordinator::CoordinatorOptions;
+use tako_snapshot::{Store, StoreSettings};
 use tako_types::config::{Address, Config, check_startable};
 
 use super::check;
@@ -58,7 +56,7 @@ pub(crate) async fn run(args: CoordinatorArgs) -> Result<ExitCode, Failure> {
         .map(StoreSettings::url)
         .or_else(|| config.cluster.store.as_ref().map(StoreSettings::from));
     if let Some(settings) = store {
-        options.store = Some(Arc::new(PublishedStore(Store::open(&settings)?)));
+        options.store = Some(Arc::new(Store::open(&settings)?));
     }
     tako_coordinator::run(options, async move { shutdown.cancelled().await }).await?;
     tracing::info!("stopped");
@@ -80,21 +78,4 @@ async fn bind(args: &CoordinatorArgs, config: &Config) -> Result<Option<SocketAd
         return Ok(None);
     }
     Ok(tokio::net::lookup_host(&address).await.map_err(failed)?.next())
-}
-
-/// Documents in the object store, by the calls that are bounded and read back.
-struct PublishedStore(Store);
-
-#[async_trait]
-impl ConfigStore for PublishedStore {
-    async fn latest(&self) -> Result<Option<(u64, Bytes)>, StoreError> {
-        self.0.latest_config().await.map_err(StoreError::new)
-    }
-
-    async fn create(&self, number: u64, bytes: Bytes) -> Result<Created, StoreError> {
-        match self.0.publish_config(number, bytes).await.map_err(StoreError::new)? {
-            Published::Written => Ok(Created::Yes),
-            Published::Exists(_) => Ok(Created::Exists),
-        }
-    }
 }
