@@ -16,6 +16,7 @@ use std::{
 };
 
 use chrono::{DateTime, Utc};
+use slatedb::manifest::VersionedManifest;
 use slatedb_common::clock::{SystemClock, SystemClockTicker};
 use tako_types::Clock;
 use tokio::time::Instant;
@@ -71,6 +72,18 @@ impl SystemClock for StoreClock {
     fn ticker<'a>(&'a self, duration: Duration) -> SystemClockTicker<'a> {
         SystemClockTicker::new(self, duration)
     }
+}
+
+/// Where a clock must start to go on with a database: at the newest time that its manifest shows.
+///
+/// That is the last tick, or the time in the name of a table: tables are named when they are
+/// written, after the tick of their rows, and the engine refuses one named before another.
+pub(crate) fn floor_millis(manifest: &VersionedManifest) -> i64 {
+    let l0 = manifest.l0().iter();
+    let compacted = manifest.compacted().iter().flat_map(|run| run.sst_views());
+    let named = l0.chain(compacted).flat_map(|view| [view.id, view.sst.id.value()]);
+    let newest = named.map(|id| id.timestamp_ms()).max().unwrap_or(0);
+    manifest.last_l0_clock_tick().max(i64::try_from(newest).unwrap_or(i64::MAX))
 }
 
 #[cfg(test)]

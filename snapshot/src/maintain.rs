@@ -23,7 +23,7 @@ use tracing::warn;
 
 use crate::{
     Maintained, SnapshotError,
-    clock::StoreClock,
+    clock::{StoreClock, floor_millis},
     settings,
     snapshots::{Shared, bounded},
 };
@@ -52,7 +52,7 @@ impl Maintenance {
     ) -> Result<Maintained, SnapshotError> {
         if self.running.is_none() {
             let work = if db.manifest().l0().len() >= settings::COMPACT_FROM_TABLES {
-                Work::Compact { last_tick_millis: db.manifest().last_l0_clock_tick() }
+                Work::Compact { last_tick_millis: floor_millis(&db.manifest()) }
             } else if is_collection_due(shared, partition, db) {
                 // The writer must know the newest manifest before older ones are deleted: it looks
                 // for newer ones by number, takes a gap for the end, and on a folder would commit

@@ -23,7 +23,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::{
     Checkpoint, Coverage, DueRow, Meta, SnapshotError,
-    clock::StoreClock,
+    clock::{StoreClock, floor_millis},
     maintain::Maintenance,
     reader::due_rows,
     rows::{DUE_VALUE, META_KEY, RECORDS},
@@ -122,7 +122,7 @@ impl PartitionWriter {
             bounded(shared.options.step_deadline, async { Ok(builder.build().await?) }).await?;
         let manifest = db.manifest();
         // The last writer's clock may have been ahead of ours.
-        clock.raise_to_millis(manifest.last_l0_clock_tick());
+        clock.raise_to_millis(floor_millis(&manifest));
         let mut writer = Self {
             maintenance: Maintenance::new(CancellationToken::child_token(&shared.closing)),
             shared,
