@@ -15,7 +15,7 @@ use tako_flatbuf::{
     Response, RpcError, Service, StatAnswer, StepAnnouncement,
 };
 use tako_snapshot::{Checkpoint, Meta};
-use tako_types::{ClusterId, ErrorKind, Incarnation, NodeId, PartitionId, StoredKey, Version};
+use tako_types::{ClusterId, ErrorKind, Incarnation, NodeId, PartitionId, StoredKey};
 use tokio::sync::Notify;
 
 use crate::{
@@ -200,6 +200,7 @@ impl Replica {
     pub fn gossip_state(&self) -> GossipState {
         let current = self.config.current();
         let me = self.engine.node();
+        let snapshotter = self.snapshotter.get().and_then(Weak::upgrade);
         let partitions = current
             .partitions_of(me)
             .into_iter()
@@ -207,11 +208,13 @@ impl Replica {
                 let status = self.engine.partition_status(partition);
                 PartitionGossip {
                     partition,
-                    newest: Version::ZERO,
+                    newest: status.newest,
                     last_lsn: status.last_lsn,
                     step: status.step,
                     covered: status.uncovered == 0,
-                    snapshotter: false,
+                    snapshotter: snapshotter
+                        .as_ref()
+                        .is_some_and(|snapshotter| snapshotter.first_in_line(partition) == *me),
                 }
             })
             .collect();
@@ -221,7 +224,8 @@ impl Replica {
             state: self.state(),
             clock_micros: self.engine.clock().now_micros(),
             epoch: current.epoch,
-            load: 0,
+            // KiB that wait for the journal.
+            load: u32::try_from(self.engine.journal().queued_bytes() >> 10).unwrap_or(u32::MAX),
             known: self.membership.known(),
             partitions,
         }

@@ -32,6 +32,8 @@ pub(crate) struct Index {
     by_lsn: BTreeMap<Lsn, StoredKey>,
     /// Bytes of the records held, in memory or not.
     bytes: u64,
+    /// Highest version ever applied, held still or covered since.
+    newest: Version,
 }
 
 impl Index {
@@ -41,6 +43,10 @@ impl Index {
 
     pub(crate) fn len(&self) -> usize {
         self.held.len()
+    }
+
+    pub(crate) fn newest(&self) -> Version {
+        self.newest
     }
 
     pub(crate) fn bytes(&self) -> u64 {
@@ -64,6 +70,7 @@ impl Index {
         load: impl FnOnce(Location) -> Option<Record>,
     ) -> Option<Displaced> {
         let key = record.key();
+        self.newest = self.newest.max(record.version());
         let new = Held {
             version: record.version(),
             crc: record.crc(),

@@ -3,7 +3,7 @@
 use tako_flatbuf::{Record, TailEntry};
 use tako_journal::Journal;
 use tako_types::{
-    Incarnation, Lsn, PartitionId, StepNumber, StoredKey,
+    Incarnation, Lsn, PartitionId, StepNumber, StoredKey, Version,
     limits::{FETCH_BYTES_MAX, FRAME_HEAD_BYTES_MAX, TAIL_ENTRIES_MAX},
 };
 
@@ -100,11 +100,15 @@ impl Engine {
         records.map(|records| (records, more))
     }
 
-    /// Newest and last of a partition's uncovered entries, for gossip: (last LSN, step, quiet).
+    /// What gossip and the snapshotter want to know of a partition.
     #[must_use]
     pub fn partition_status(&self, p: PartitionId) -> PartitionStatus {
         let inner = self.partition(p).lock();
         PartitionStatus {
+            newest: inner
+                .view
+                .as_ref()
+                .map_or(inner.index.newest(), |view| view.meta.highest.max(inner.index.newest())),
             last_lsn: inner.index.last_lsn().unwrap_or_default(),
             uncovered: inner.index.len(),
             uncovered_bytes: inner.index.bytes(),
@@ -130,6 +134,8 @@ pub(super) fn read_held(
 /// A partition on this node at a glance.
 #[derive(Debug, Clone, Copy)]
 pub struct PartitionStatus {
+    /// Highest version held here or shown by the view.
+    pub newest: Version,
     /// LSN of the newest uncovered entry; 0 when there is none.
     pub last_lsn: Lsn,
     /// Keys with an uncovered record.
