@@ -315,9 +315,13 @@ async fn publish(
             (Decision::Keep, None) => 1,
             (Decision::Publish(number), _) => number,
         };
-        let config = Arc::new(config.clone());
+        let (config, before) = (Arc::new(config.clone()), in_force.clone());
         // Laying out a large ring takes a while.
-        let published = blocking(move || Ok(tako_ring::publish(config, number)?)).await?;
+        let published = blocking(move || {
+            let before = before.as_ref().map(|document| &document.published);
+            Ok(tako_ring::publish(config, number, before)?)
+        })
+        .await?;
         let document = into_document(published);
         if let Some(store) = &options.store
             && store.create(number, document.bytes.clone()).await? == Created::Exists

@@ -39,7 +39,7 @@ pub(crate) fn decide(
         |error| CoordinatorError::Config { path: path.to_owned(), source: Box::new(error) };
     check_startable(config).map_err(refused)?;
     let last = in_force.map_or(0, |document| document.epoch.number);
-    let same = in_force.is_some_and(|document| document.epoch.sha256 == config.sha256());
+    let same = in_force.is_some_and(|document| document.config.sha256() == config.sha256());
     if let Some(document) = in_force {
         check_change(&document.config, config).map_err(refused)?;
     }

@@ -307,7 +307,7 @@ async fn a_number_that_somebody_else_took_is_passed_by() {
     let master = case.start("c1").await;
     let mut config = master.published().await.config.as_ref().clone();
     config.cluster.request_deadline = Duration::from_secs(3);
-    let theirs = tako_ring::publish(Arc::new(config), 2).expect("publishable");
+    let theirs = tako_ring::publish(Arc::new(config), 2, None).expect("publishable");
     let store = case.store.clone().expect("a store");
     assert_eq!(store.create(2, theirs.encode().into()).await.expect("created"), Created::Yes);
     assert_eq!(store.create(2, "x".into()).await.expect("asked"), Created::Exists);

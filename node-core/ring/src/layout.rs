@@ -4,8 +4,8 @@
 //! first `buckets_per_key` hold everything; each later one takes its fair share, one partition at a
 //! time, from whoever is furthest above the fair share, and takes the one it is nearest to on
 //! the ring. So loads are bounded (no bucket is above the greater of 1.10 × its share and the next
-//! whole number), and a bucket whose name comes last moves exactly what it receives. A name that
-//! sorts between others makes later ones choose again: docs/formats/configuration.md has the figures.
+//! whole number). That is the first table of a cluster; a later one starts from the table in force
+//! (`successor.rs`), so that only moves what must.
 
 use std::cmp::Ordering;
 
@@ -14,7 +14,7 @@ use tako_types::config::Deployment;
 use crate::{points::distances, zones::Zones};
 
 /// No bucket is above this many times its fair share, where whole partitions allow.
-const LOAD_MAX: f64 = 1.10;
+pub(crate) const LOAD_MAX: f64 = 1.10;
 
 /// Shares nearer than this to a whole number are taken for it.
 const SHARE_EPSILON: f64 = 1e-9;
@@ -45,13 +45,11 @@ pub fn table(deployment: &Deployment, partitions: u32) -> Vec<Vec<usize>> {
     for count in k + 1..=order.len() {
         let present = &order[..count];
         let shares = shares(present, &weights, k, partitions);
-        layout.join(order[count - 1], &shares, &near, &zones);
+        // A share is at most the number of partitions.
+        let wanted = shares[order[count - 1]].round() as usize;
+        layout.join(order[count - 1], wanted, &shares, &near, &zones);
     }
-    zones.spread(&mut layout.rows, &near);
-    for (partition, row) in layout.rows.iter_mut().enumerate() {
-        row.sort_by_key(|bucket| (near[*bucket][partition], *bucket));
-    }
-    layout.rows
+    layout.finish(&near, &zones)
 }
 
 /// Per bucket the number of partitions it should hold by its weight, in parts of one.
@@ -88,19 +86,27 @@ fn shares(present: &[usize], weights: &[f64], k: usize, partitions: u32) -> Vec<
     }
 }
 
-struct Layout {
-    rows: Vec<Vec<usize>>,
-    loads: Vec<usize>,
+/// A table in the making.
+pub(crate) struct Layout {
+    /// Per partition its buckets, in no order.
+    pub(crate) rows: Vec<Vec<usize>>,
+    /// Per bucket the number of rows it is in.
+    pub(crate) loads: Vec<usize>,
 }
 
 impl Layout {
-    /// Gives `bucket` its share: the nearest partitions first.
+    /// Gives `bucket` up to `wanted` places more: the nearest partitions first.
     ///
     /// Of what it takes, so much is set aside that every other bucket comes down to its bound; the
     /// rest is free to come from any bucket above its share.
-    fn join(&mut self, bucket: usize, shares: &[f64], near: &[Vec<u64>], zones: &Zones) {
-        // A share is at most the number of partitions.
-        let mut wanted = shares[bucket].round() as usize;
+    pub(crate) fn join(
+        &mut self,
+        bucket: usize,
+        mut wanted: usize,
+        shares: &[f64],
+        near: &[Vec<u64>],
+        zones: &Zones,
+    ) {
         let bounds: Vec<usize> = shares.iter().map(|share| bound(*share)).collect();
         let over = |loads: &[usize], b: usize| loads[b].saturating_sub(bounds[b]);
         let due: usize = (0..bounds.len()).map(|b| over(&self.loads, b)).sum();
@@ -133,22 +139,36 @@ impl Layout {
                 if over(&self.loads, donor) == 0 {
                     free = free.saturating_sub(1);
                 }
-                for held in &mut self.rows[*partition] {
-                    if *held == donor {
-                        *held = bucket;
-                    }
-                }
-                self.loads[donor] -= 1;
-                self.loads[bucket] += 1;
+                self.hand_over(*partition, donor, bucket);
                 wanted -= 1;
             }
         }
+    }
+
+    /// Puts `receiver` in the place of `donor`.
+    pub(crate) fn hand_over(&mut self, partition: usize, donor: usize, receiver: usize) {
+        for held in &mut self.rows[partition] {
+            if *held == donor {
+                *held = receiver;
+            }
+        }
+        self.loads[donor] -= 1;
+        self.loads[receiver] += 1;
+    }
+
+    /// The rows, zones apart, nearest bucket first.
+    pub(crate) fn finish(mut self, near: &[Vec<u64>], zones: &Zones) -> Vec<Vec<usize>> {
+        zones.spread(&mut self.rows, near);
+        for (partition, row) in self.rows.iter_mut().enumerate() {
+            row.sort_by_key(|bucket| (near[*bucket][partition], *bucket));
+        }
+        self.rows
     }
 }
 
 /// Most partitions a bucket of that share may hold: 1.10 times the share, in whole partitions,
 /// or the next whole number where that is more.
-fn bound(share: f64) -> usize {
+pub(crate) fn bound(share: f64) -> usize {
     // Shares are at most 4,096.
     (share - SHARE_EPSILON).ceil().max((share * LOAD_MAX + SHARE_EPSILON).floor()) as usize
 }

@@ -6,24 +6,41 @@ use std::{collections::BTreeMap, sync::Arc};
 
 use tako_types::config::{Config, Deployment, Published, PublishedError, Table};
 
-use crate::{table, zones::Zones};
+use crate::{table, table_after, zones::Zones};
 
 /// The document for `config` under the epoch number `number`, tables included.
 ///
+/// A deployment that `in_force` has a table of starts from that, any other from the table of the
+/// active one: what moves is what must.
+///
 /// # Errors
 /// [`PublishedError`] when the configuration did not come from [`Config::parse`].
-pub fn publish(config: Arc<Config>, number: u64) -> Result<Published, PublishedError> {
+pub fn publish(
+    config: Arc<Config>,
+    number: u64,
+    in_force: Option<&Published>,
+) -> Result<Published, PublishedError> {
     let tables: BTreeMap<String, Table> = std::iter::once(config.active_deployment())
         .chain(config.target_deployment())
-        .map(|deployment| (deployment.name.clone(), indices(deployment, config.partitions)))
+        .map(|deployment| {
+            let rows = match in_force.map(|published| base(published, &deployment.name)) {
+                None => table(deployment, config.partitions),
+                Some((before, rows)) => table_after(before, rows, deployment, config.partitions),
+            };
+            // A deployment has at most 1,024 buckets.
+            let narrow = |row: Vec<usize>| row.into_iter().map(|index| index as u16).collect();
+            (deployment.name.clone(), rows.into_iter().map(narrow).collect())
+        })
         .collect();
     Published::new(number, config, tables)
 }
 
-fn indices(deployment: &Deployment, partitions: u32) -> Table {
-    // A deployment has at most 1,024 buckets.
-    let narrow = |row: Vec<usize>| row.into_iter().map(|index| index as u16).collect();
-    table(deployment, partitions).into_iter().map(narrow).collect()
+/// What the deployment `name` starts from: its own table in force, else that of the active one.
+fn base<'a>(in_force: &'a Published, name: &str) -> (&'a Deployment, &'a Table) {
+    match (in_force.config.deployments.get(name), in_force.table_of(name)) {
+        (Some(deployment), Some(rows)) => (deployment, rows),
+        _ => (in_force.config.active_deployment(), in_force.table()),
+    }
 }
 
 /// Partitions of the active deployment that take no writes while one zone is down, as warnings.

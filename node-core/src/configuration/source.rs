@@ -70,10 +70,10 @@ pub fn load_file(path: &PathBuf, previous: Option<&Published>) -> Result<Publish
         .map_err(|source| SourceError::File { path: path.clone(), source })?;
     let config = Arc::new(Config::parse(&text)?);
     let number = config.epoch;
-    let document = publish(config, number.unwrap_or(1))?;
+    let document = publish(config, number.unwrap_or(1), previous)?;
     let Some(previous) = previous.filter(|_| number.is_none()) else { return Ok(document) };
     let number = previous.epoch.number + u64::from(previous.epoch.sha256 != document.epoch.sha256);
-    Ok(publish(document.config.clone(), number)?)
+    Ok(publish(document.config.clone(), number, Some(previous))?)
 }
 
 /// Asks one coordinator for its document.

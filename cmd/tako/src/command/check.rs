@@ -50,10 +50,11 @@ enum Output {
 pub(crate) fn run(args: &CheckArgs) -> Result<ExitCode, Failure> {
     let config = Arc::new(load(&args.config)?);
     let number = config.epoch.unwrap_or(1);
-    let published = tako_ring::publish(config.clone(), number).map_err(|error| match error {
-        PublishedError::Config(error) => Failure::invalid(error.to_string()),
-        error => Failure::new(error.kind(), error.to_string()),
-    })?;
+    let published =
+        tako_ring::publish(config.clone(), number, None).map_err(|error| match error {
+            PublishedError::Config(error) => Failure::invalid(error.to_string()),
+            error => Failure::new(error.kind(), error.to_string()),
+        })?;
     let mut stderr = io::stderr();
     let warnings = config.warnings().into_iter().chain(tako_ring::zone_warnings(&published));
     for warning in warnings {

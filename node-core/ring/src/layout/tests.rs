@@ -1,72 +1,13 @@
 //! Properties of the table over many layouts, and golden tables of the sample configurations.
 
-use std::time::Duration;
-
-use tako_types::config::{Bucket, Config, Consistency, Deployment, NodeConfig};
-use xxhash_rust::xxh3::{xxh3_64, xxh3_64_with_seed};
+use tako_types::config::{Config, NodeConfig};
+use xxhash_rust::xxh3::xxh3_64;
 
 use super::*;
-use crate::{movement, publish, zone_warnings};
-
-/// Numbers from a seed; a failure prints the seed.
-struct Seeded(u64);
-
-impl Seeded {
-    fn next(&mut self) -> u64 {
-        self.0 += 1;
-        xxh3_64_with_seed(b"ring", self.0)
-    }
-
-    fn below(&mut self, limit: usize) -> usize {
-        (self.next() % limit as u64) as usize
-    }
-}
-
-fn deployment(names: &[(String, f64)], k: usize) -> Deployment {
-    let mut buckets: Vec<Bucket> = names
-        .iter()
-        .map(|(name, weight)| Bucket {
-            name: name.clone(),
-            weight: *weight,
-            nodes: vec![NodeConfig {
-                id: format!("n-{name}").as_str().into(),
-                host: "h".into(),
-                http_port: None,
-                rpc_port: 1,
-                zone: None,
-            }],
-        })
-        .collect();
-    buckets.sort_by(|a, b| a.name.cmp(&b.name));
-    Deployment {
-        name: "d".into(),
-        read_repair: true,
-        background_healing: true,
-        background_healing_interval: Duration::from_secs(1),
-        buckets_per_key: k,
-        points_per_bucket: 120,
-        consistency: Consistency::Quorum,
-        buckets,
-    }
-}
-
-fn loads(table: &[Vec<usize>], buckets: usize) -> Vec<usize> {
-    let mut loads = vec![0; buckets];
-    for bucket in table.iter().flatten() {
-        loads[*bucket] += 1;
-    }
-    loads
-}
-
-fn check_rows(deployment: &Deployment, table: &[Vec<usize>], partitions: u32) {
-    assert_eq!(table.len(), partitions as usize);
-    for row in table {
-        assert_eq!(row.len(), deployment.buckets_per_key);
-        for (at, bucket) in row.iter().enumerate() {
-            assert!(*bucket < deployment.buckets.len() && !row[..at].contains(bucket));
-        }
-    }
-}
+use crate::{
+    fixture::{Seeded, check_rows, deployment, loads},
+    movement, publish, zone_warnings,
+};
 
 /// Partitions, buckets per key, names of buckets in natural order, all of weight 1.
 fn layouts() -> impl Iterator<Item = (u32, usize, Vec<(String, f64)>)> {
@@ -95,48 +36,6 @@ fn every_partition_falls_on_k_different_buckets_and_none_is_above_its_bound() {
             let allowed = (share * 1.10).floor().max((share - 1e-9).ceil());
             assert!(load as f64 <= allowed, "{partitions} {k} {names:?}: {load} of {share}");
         }
-    }
-}
-
-/// The bucket whose name comes last moves what it receives, nothing else, and that is its share to
-/// the whole partition.
-#[test]
-fn a_bucket_added_at_the_end_moves_the_optimum() {
-    for (partitions, k, names) in layouts().filter(|(_, k, names)| k < &names.len()) {
-        let (before, after) = (deployment(&names[..names.len() - 1], k), deployment(&names, k));
-        let (old, new) = (table(&before, partitions), table(&after, partitions));
-        let moved = movement((&before, &old), (&after, &new)) as f64;
-        let optimum = fair_shares(&after, partitions)[0];
-        let allowed = (optimum * 1.25).max(optimum.ceil());
-        assert!(moved <= allowed, "{partitions} {k} {}: {moved} of {optimum}", names.len());
-        let added = after.buckets.iter().position(|b| b.name == names[names.len() - 1].0);
-        let received = loads(&new, names.len())[added.expect("it was added")];
-        assert_eq!(moved as usize, received);
-    }
-}
-
-/// A name that sorts between others moves more; the measured bounds, so that they stay known.
-#[test]
-fn a_bucket_added_in_between_moves_a_bounded_multiple() {
-    for (partitions, k, count, worst_allowed) in
-        [(32, 2, 4, 2.5), (32, 2, 6, 4.0), (128, 2, 6, 3.5), (512, 2, 6, 3.5), (512, 2, 11, 5.5)]
-    {
-        let mut worst: f64 = 0.0;
-        for seed in 0..6 {
-            let mut random = Seeded(seed * 1_000);
-            let names: Vec<(String, f64)> =
-                (0..count).map(|_| (format!("x{:08x}", random.next() >> 32), 1.0)).collect();
-            let full = deployment(&names, k);
-            let after = table(&full, partitions);
-            for skip in 0..count {
-                let mut fewer = names.clone();
-                fewer.remove(skip);
-                let old = deployment(&fewer, k);
-                let moved = movement((&old, &table(&old, partitions)), (&full, &after));
-                worst = worst.max(moved as f64 / fair_shares(&full, partitions)[0]);
-            }
-        }
-        assert!(worst <= worst_allowed, "{partitions} {k} {count}: {worst}");
     }
 }
 
@@ -242,7 +141,7 @@ fn the_tables_of_the_sample_configurations_are_fixed() {
 
 #[test]
 fn publishing_gives_every_partition_its_nodes() {
-    let published = publish(sample("cluster.yaml").into(), 3).expect("publishable");
+    let published = publish(sample("cluster.yaml").into(), 3, None).expect("publishable");
     assert_eq!(published.epoch.number, 3);
     assert!(published.partitions().all(|p| published.replicas(p).len() == 4));
     assert_eq!(published.quorum(tako_types::PartitionId(0)).w, 3);
@@ -269,4 +168,38 @@ fn the_greatest_layout_is_laid_out() {
     let names: Vec<(String, f64)> = (0..64).map(|n| (format!("b{n}"), 1.0)).collect();
     let layout = deployment(&names, 3);
     check_rows(&layout, &table(&layout, 4_096), 4_096);
+}
+
+/// Publishing again changes no place; a target starts from the active deployment's table.
+#[test]
+fn a_document_is_laid_out_from_the_one_in_force() {
+    let mut config = sample("cluster.yaml");
+    let first = publish(config.clone().into(), 1, None).expect("publishable");
+    config.cluster.value_bytes_max += 1;
+    let mut target = config.active_deployment().clone();
+    target.name = "grown".into();
+    let mut added = target.buckets[0].clone();
+    added.name = "b0".into();
+    added.nodes.iter_mut().for_each(|node| node.id = format!("new-{}", node.id).as_str().into());
+    target.buckets.insert(0, added);
+    config.deployments.insert("grown".into(), target);
+    config.target = Some("grown".into());
+    let second = publish(config.clone().into(), 2, Some(&first)).expect("publishable");
+    assert_eq!(second.table(), first.table());
+    let rows = |document: &tako_types::config::Published, name: &str| -> Vec<Vec<usize>> {
+        let table = document.table_of(name).expect("it has one");
+        table.iter().map(|row| row.iter().map(|index| usize::from(*index)).collect()).collect()
+    };
+    let grown = rows(&second, "grown");
+    let active = config.active_deployment();
+    let target = &config.deployments["grown"];
+    let moved = movement((active, &rows(&first, &config.active)), (target, &grown));
+    assert_eq!(moved, loads(&grown, target.buckets.len())[0], "only the new bucket receives");
+    // Promoted, it keeps its table, though from nothing it would have another.
+    (config.active, config.target) = ("grown".into(), None);
+    let third = publish(config.clone().into(), 3, Some(&second)).expect("publishable");
+    assert_eq!(rows(&third, "grown"), grown);
+    let afresh = publish(config.into(), 3, None).expect("publishable");
+    assert_ne!(afresh.table(), third.table());
+    assert_ne!(afresh.epoch.sha256, third.epoch.sha256, "the table is part of the epoch");
 }

@@ -2,7 +2,7 @@
 //!
 //! Shape: JSON `{"epoch": {"number", "sha256"}, "configuration": {…}, "table": {deployment: [[bucket
 //! name, …] per partition]}}`. Invariant: `sha256` is the hash of the very bytes of
-//! `configuration`, which are its canonical form; every row of the table names
+//! `configuration`, which are its canonical form, and of `table`; every row of the table names
 //! `buckets_per_key` different buckets. Immutable once made; every look-up is a few array reads.
 //! Not here: computing the table (`tako-ring`), keeping documents (nodes, coordinator, store).
 
@@ -34,8 +34,8 @@ pub enum PublishedError {
     /// Not JSON, or not of the shape.
     #[error("the document is damaged: {0}")]
     Json(#[from] serde_json::Error),
-    /// The configuration's bytes are not those that were published.
-    #[error("the configuration has the hash {found}, the epoch says {expected}")]
+    /// The bytes are not those that were published.
+    #[error("configuration and table have the hash {found}, the epoch says {expected}")]
     Hash {
         /// What the epoch says, hex.
         expected: String,
@@ -74,6 +74,8 @@ pub struct Published {
     /// The configuration.
     pub config: Arc<Config>,
     canonical: Arc<str>,
+    /// The tables as they travel.
+    table_text: Arc<str>,
     tables: BTreeMap<String, Table>,
     replicas: Vec<Vec<NodeId>>,
     node_index: HashMap<NodeId, (usize, usize)>,
@@ -90,7 +92,7 @@ struct EpochForm {
 struct Form<'a> {
     epoch: EpochForm,
     configuration: &'a RawValue,
-    table: BTreeMap<&'a str, Vec<Vec<&'a str>>>,
+    table: &'a RawValue,
 }
 
 #[derive(Deserialize)]
@@ -98,7 +100,13 @@ struct FormIn<'a> {
     epoch: EpochForm,
     #[serde(borrow)]
     configuration: &'a RawValue,
-    table: BTreeMap<String, Vec<Vec<String>>>,
+    #[serde(borrow)]
+    table: &'a RawValue,
+}
+
+/// The hash in the epoch. The table counts, because it depends on what was in force before.
+fn sha256(canonical: &str, table_text: &str) -> [u8; 32] {
+    Sha256::new().chain_update(canonical).chain_update(table_text).finalize().into()
 }
 
 fn hex(bytes: &[u8]) -> String {
@@ -117,12 +125,29 @@ impl Published {
         tables: BTreeMap<String, Table>,
     ) -> Result<Self, PublishedError> {
         let canonical = config.to_canonical_json();
-        Self::assemble(number, canonical.into(), config, tables)
+        let mut named: BTreeMap<&str, Vec<Vec<&str>>> = BTreeMap::new();
+        for (name, rows) in &tables {
+            let wrong = |what: &str| PublishedError::Table {
+                deployment: name.clone(),
+                what: what.to_owned(),
+            };
+            let deployment =
+                config.deployments.get(name).ok_or_else(|| wrong("there is no such deployment"))?;
+            let bucket = |index: &u16| {
+                let bucket = deployment.buckets.get(usize::from(*index));
+                bucket.map(|b| b.name.as_str()).ok_or_else(|| wrong("it names no bucket"))
+            };
+            let rows = rows.iter().map(|row| row.iter().map(bucket).collect());
+            named.insert(name, rows.collect::<Result<_, _>>()?);
+        }
+        let table_text = serde_json::to_string(&named)?;
+        Self::assemble(number, canonical.into(), table_text.into(), config, tables)
     }
 
     fn assemble(
         number: u64,
         canonical: Arc<str>,
+        table_text: Arc<str>,
         config: Arc<Config>,
         tables: BTreeMap<String, Table>,
     ) -> Result<Self, PublishedError> {
@@ -144,25 +169,17 @@ impl Published {
                 node_index.insert(node.id.clone(), (bucket_index, index));
             }
         }
-        let sha256 = Sha256::digest(canonical.as_bytes()).into();
-        let epoch = Epoch { number, sha256 };
-        Ok(Self { epoch, config, canonical, tables, replicas, node_index })
+        let epoch = Epoch { number, sha256: sha256(&canonical, &table_text) };
+        Ok(Self { epoch, config, canonical, table_text, tables, replicas, node_index })
     }
 
     /// The bytes that travel and are kept: always the same for the same document.
     #[must_use]
     pub fn encode(&self) -> Vec<u8> {
-        let names = |deployment: &'_ str, row: &[u16]| -> Vec<&str> {
-            let buckets = &self.config.deployments[deployment].buckets;
-            row.iter().map(|index| buckets[usize::from(*index)].name.as_str()).collect()
-        };
-        let table = self
-            .tables
-            .iter()
-            .map(|(name, rows)| (name.as_str(), rows.iter().map(|row| names(name, row)).collect()))
-            .collect();
         let configuration: &RawValue = serde_json::from_str(&self.canonical)
             .expect("the canonical form is JSON: it was written or parsed as such");
+        let table: &RawValue = serde_json::from_str(&self.table_text)
+            .expect("the tables are JSON: they were written or parsed as such");
         let epoch = EpochForm { number: self.epoch.number, sha256: hex(&self.epoch.sha256) };
         serde_json::to_vec(&Form { epoch, configuration, table })
             .expect("maps with text keys and texts always have a JSON form")
@@ -179,13 +196,15 @@ impl Published {
         }
         let form: FormIn<'_> = serde_json::from_slice(bytes)?;
         let canonical = form.configuration.get();
-        let found = hex(&Sha256::digest(canonical.as_bytes()));
+        let table_text = form.table.get();
+        let found = hex(&sha256(canonical, table_text));
         if found != form.epoch.sha256 {
             return Err(PublishedError::Hash { expected: form.epoch.sha256, found });
         }
         let config = Config::parse(canonical)?;
+        let named: BTreeMap<String, Vec<Vec<String>>> = serde_json::from_str(table_text)?;
         let mut tables = BTreeMap::new();
-        for (name, rows) in form.table {
+        for (name, rows) in named {
             let wrong = |what: String| PublishedError::Table { deployment: name.clone(), what };
             let deployment = config
                 .deployments
@@ -209,7 +228,8 @@ impl Published {
                 .collect::<Result<Table, _>>()?;
             tables.insert(name, table);
         }
-        Self::assemble(form.epoch.number, canonical.into(), Arc::new(config), tables)
+        let (canonical, table_text) = (canonical.into(), table_text.into());
+        Self::assemble(form.epoch.number, canonical, table_text, Arc::new(config), tables)
     }
 
     /// k, where the cluster has 2^k partitions.
