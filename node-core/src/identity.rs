@@ -1,8 +1,8 @@
 //! Keeps the node's identity file: one owner, every change on disk before it counts.
 
-use std::path::PathBuf;
+use std::{path::PathBuf, sync::Arc};
 
-use tako_journal::{Identity, IdentityError};
+use tako_journal::{Blocking, Disk, Identity, IdentityError};
 use tako_types::{ClusterId, Incarnation, NodeId};
 use tokio::sync::Mutex;
 
@@ -12,6 +12,8 @@ pub(crate) const CEILING_AHEAD_MICROS: u64 = 60_000_000;
 /// See the module.
 #[derive(Debug)]
 pub struct IdentityKeeper {
+    disk: Arc<dyn Disk>,
+    blocking: Blocking,
     folder: PathBuf,
     cluster: ClusterId,
     identity: Mutex<Identity>,
@@ -20,8 +22,13 @@ pub struct IdentityKeeper {
 impl IdentityKeeper {
     /// Takes over an identity that is (or is about to be) stored in `folder`.
     #[must_use]
-    pub fn new(folder: PathBuf, identity: Identity) -> Self {
-        Self { folder, cluster: identity.cluster, identity: Mutex::new(identity) }
+    pub fn new(
+        disk: Arc<dyn Disk>,
+        blocking: Blocking,
+        folder: PathBuf,
+        identity: Identity,
+    ) -> Self {
+        Self { disk, blocking, folder, cluster: identity.cluster, identity: Mutex::new(identity) }
     }
 
     /// The cluster whose data this is.
@@ -41,10 +48,8 @@ impl IdentityKeeper {
         if next == *held {
             return Ok(());
         }
-        let (folder, stored) = (self.folder.clone(), next.clone());
-        tokio::task::spawn_blocking(move || stored.store(&folder))
-            .await
-            .expect("storing an identity does not panic and is not aborted")?;
+        let (disk, folder, stored) = (self.disk.clone(), self.folder.clone(), next.clone());
+        self.blocking.run(move || stored.store(disk.as_ref(), &folder)).await?;
         *held = next;
         Ok(())
     }

@@ -14,7 +14,7 @@ use std::{path::PathBuf, sync::Arc, time::Duration};
 use tako_flatbuf::{
     Network, NodeState, PeerOptions, Peers, Request, ServeOptions, merge_encoded, serve,
 };
-use tako_journal::{Disk, JournalOptions};
+use tako_journal::{Blocking, Disk, JournalOptions};
 use tako_snapshot::{SnapshotOptions, Snapshots, Store, StoreError, StoreSettings};
 use tako_types::{Clock, ClusterId, HybridClock, NodeId, config::Published, limits::CALL_DEADLINE};
 use tokio::{sync::Notify, time::Instant};
@@ -38,7 +38,7 @@ use crate::{
 /// Bytes waiting for the journal's committer.
 const JOURNAL_QUEUE_BYTES: usize = 128 << 20;
 /// Size of a journal file.
-const JOURNAL_FILE_BYTES: u64 = 16 << 20;
+pub const JOURNAL_FILE_BYTES: u64 = 16 << 20;
 /// How often the clock's ceiling and the journal's files are looked at.
 const HOUSE_EVERY: Duration = Duration::from_secs(5);
 
@@ -60,8 +60,12 @@ pub struct NodeOptions {
     pub seed: u64,
     /// Byte streams to the other nodes.
     pub network: Arc<dyn Network>,
-    /// The journal's disk.
+    /// The disk of the data folder; the block cache has one of its own.
     pub disk: Arc<dyn Disk>,
+    /// Where calls to the disk are made.
+    pub blocking: Blocking,
+    /// Size of a journal file ([`JOURNAL_FILE_BYTES`]).
+    pub journal_file_bytes: u64,
 }
 
 /// Why a node did not start.
@@ -159,13 +163,14 @@ impl Node {
         options: NodeOptions,
         shutdown: CancellationToken,
     ) -> Result<Arc<Self>, NodeError> {
-        let folder = Folder::open(&options.var, &options.id)?;
+        let folder = Folder::open(options.disk.clone(), &options.var, &options.id)?;
         let mut watcher = ConfigWatcher::new(options.source.clone(), options.network.clone());
-        let first = match newest_kept(folder.etc()) {
+        let first = match newest_kept(options.disk.as_ref(), folder.etc()) {
             Some(kept) => kept,
             None => watcher.first(&shutdown).await?.ok_or(NodeError::Stopped)?,
         };
-        let config = Arc::new(ConfigCell::new(first, Some(folder.etc().to_owned()))?);
+        let config =
+            Arc::new(ConfigCell::new(first, options.disk.clone(), Some(folder.etc().to_owned()))?);
         if let Ok(fresh) = watcher.fetch(Some(&config.current())).await {
             let _ = config.adopt(fresh);
         }
@@ -188,7 +193,12 @@ impl Node {
             options.clock.now_micros(),
         )?;
         let (mut lost, mut renew, mut damaged) = (opened.lost, opened.renew, false);
-        let identity = Arc::new(IdentityKeeper::new(folder.data().to_owned(), opened.identity));
+        let identity = Arc::new(IdentityKeeper::new(
+            options.disk.clone(),
+            options.blocking.clone(),
+            folder.data().to_owned(),
+            opened.identity,
+        ));
         let held = identity.held().await;
         let membership = Arc::new(Membership::default());
         for (node, incarnation) in &held.known {
@@ -219,19 +229,18 @@ impl Node {
         };
         let journal_options = JournalOptions {
             dir: folder.journal(),
-            file_bytes: JOURNAL_FILE_BYTES,
+            file_bytes: options.journal_file_bytes,
             disk_bytes_max: settings.journal.disk_bytes,
             durability: settings.durability,
             cluster,
             incarnation: held.incarnation,
             queue_bytes_max: JOURNAL_QUEUE_BYTES,
+            blocking: options.blocking.clone(),
         };
         let (disk, engine_clock) = (options.disk.clone(), clock.clone());
-        let (engine, recovered) = tokio::task::spawn_blocking(move || {
-            Engine::open(engine_options, journal_options, disk, snapshots, engine_clock)
-        })
-        .await
-        .expect("opening an engine does not panic and is not aborted")?;
+        let open =
+            move || Engine::open(engine_options, journal_options, disk, snapshots, engine_clock);
+        let (engine, recovered) = options.blocking.run(open).await?;
         tracing::info!(
             entries = recovered.entry_count,
             last_lsn = recovered.last_lsn.0,
@@ -458,13 +467,14 @@ impl Node {
         self.snapshotter.close().await;
         let engine = self.replica.engine().clone();
         engine.snapshots().close().await;
-        let closed = tokio::task::spawn_blocking(move || {
+        let blocking = engine.journal().blocking().clone();
+        let close = move || {
             engine.close();
             engine.journal().is_failed()
-        })
-        .await;
+        };
+        let failed = blocking.run(close).await;
         let ceiling = self.serving.clock().last_micros() + 1;
-        if matches!(closed, Ok(None)) {
+        if failed.is_none() {
             let marked = self
                 .identity
                 .change(|identity| {

@@ -5,6 +5,7 @@
 use std::{path::PathBuf, sync::Arc};
 
 use tako_flatbuf::{Network, PeerOptions, Peers};
+use tako_journal::Disk;
 use tako_types::{Clock, HybridClock, NodeId};
 use tokio::sync::Notify;
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
@@ -33,6 +34,8 @@ pub struct ProxyOptions {
     pub seed: u64,
     /// Byte streams to the nodes.
     pub network: Arc<dyn Network>,
+    /// The disk of the folder.
+    pub disk: Arc<dyn Disk>,
 }
 
 /// Why a proxy did not start.
@@ -70,14 +73,14 @@ impl Proxy {
     ) -> Result<Option<Self>, ProxyError> {
         let etc = options.var.join("etc").join(format!("proxy-{}", options.id));
         let mut watcher = ConfigWatcher::new(options.source.clone(), options.network.clone());
-        let first = match newest_kept(&etc) {
+        let first = match newest_kept(options.disk.as_ref(), &etc) {
             Some(kept) => kept,
             None => match watcher.first(&shutdown).await? {
                 Some(first) => first,
                 None => return Ok(None),
             },
         };
-        let config = Arc::new(ConfigCell::new(first, Some(etc))?);
+        let config = Arc::new(ConfigCell::new(first, options.disk, Some(etc))?);
         if let Ok(fresh) = watcher.fetch(Some(&config.current())).await {
             let _ = config.adopt(fresh);
         }

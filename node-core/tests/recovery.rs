@@ -313,8 +313,9 @@ async fn a_drained_node_leaves_nothing_behind() {
     node.drain(Duration::from_secs(20)).await;
     let engine = node.replica.engine();
     assert!((0..4).all(|p| engine.partition_status(PartitionId(p)).uncovered == 0));
-    let identity =
-        tako_journal::Identity::load(node.data_folder()).expect("intact").expect("there");
+    let identity = tako_journal::Identity::load(&tako_journal::FsDisk, node.data_folder())
+        .expect("intact")
+        .expect("there");
     assert!(identity.clean && identity.recovered);
 }
 

@@ -1,11 +1,12 @@
 //! The disk as the journal sees it: a parameter, so that tests can make it fail.
 //!
 //! All calls block; the journal makes them on its own threads only, apart from
-//! [`crate::Journal::open`] and [`crate::Journal::read`], which the caller places.
+//! [`crate::Journal::open`] and [`crate::Journal::read`], which the caller places (with
+//! [`crate::Blocking`]).
 
-use std::{fmt, fs, io, os::unix::fs::FileExt, path::Path, sync::Arc};
+use std::{any::Any, fmt, fs, io, os::unix::fs::FileExt, path::Path, sync::Arc};
 
-use rustix::fs::{FallocateFlags, fallocate};
+use rustix::fs::{FallocateFlags, FlockOperation, fallocate, flock};
 
 /// Folders and names.
 ///
@@ -18,7 +19,7 @@ pub trait Disk: Send + Sync + fmt::Debug {
     fn open(&self, path: &Path) -> io::Result<Arc<dyn DiskFile>>;
     /// Makes a file; an error if the name is taken.
     fn create(&self, path: &Path) -> io::Result<Arc<dyn DiskFile>>;
-    /// Renames a file, in place of another if the name is taken.
+    /// Renames a file, in place of another if the name is taken; or a folder.
     fn rename(&self, from: &Path, to: &Path) -> io::Result<()>;
     /// Removes a file.
     fn remove(&self, path: &Path) -> io::Result<()>;
@@ -26,6 +27,50 @@ pub trait Disk: Send + Sync + fmt::Debug {
     fn list(&self, dir: &Path) -> io::Result<Vec<String>>;
     /// Makes the folder's names durable.
     fn sync_dir(&self, dir: &Path) -> io::Result<()>;
+    /// Gives a file a second name.
+    fn link(&self, from: &Path, to: &Path) -> io::Result<()>;
+    /// Whether a file or folder has this name.
+    fn exists(&self, path: &Path) -> bool;
+    /// Holds a folder until the answer is dropped; `WouldBlock` while another holder lives, in any
+    /// process.
+    fn lock(&self, dir: &Path) -> io::Result<Box<dyn Any + Send + Sync>>;
+    /// The machine's boot, as the kernel names it: what was not synced is lost where it differs.
+    fn boot_id(&self) -> io::Result<String>;
+}
+
+/// All bytes of a file.
+///
+/// # Errors
+/// What the disk says; `NotFound` where there is none.
+pub fn read_all(disk: &dyn Disk, path: &Path) -> io::Result<Vec<u8>> {
+    let file = disk.open(path)?;
+    let length = usize::try_from(file.len()?).map_err(io::Error::other)?;
+    let mut bytes = vec![0; length];
+    file.read_at(&mut bytes, 0)?;
+    Ok(bytes)
+}
+
+/// Writes a file in place of the one before, by way of `<name>.tmp`.
+///
+/// # Guarantee
+/// After `Ok` the new one is durable; after an error or a crash the old or the new one is whole.
+///
+/// # Errors
+/// What the disk says.
+pub fn replace_file(disk: &dyn Disk, dir: &Path, name: &str, bytes: &[u8]) -> io::Result<()> {
+    disk.create_dir(dir)?;
+    let draft = dir.join(format!("{name}.tmp"));
+    let file = match disk.create(&draft) {
+        Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {
+            disk.remove(&draft)?;
+            disk.create(&draft)
+        }
+        other => other,
+    }?;
+    write_all_at(file.as_ref(), bytes, 0).map_err(|(_, error)| error)?;
+    file.sync_data()?;
+    disk.rename(&draft, &dir.join(name))?;
+    disk.sync_dir(dir)
 }
 
 /// One open file; calls at different offsets may overlap in time.
@@ -106,6 +151,27 @@ impl Disk for FsDisk {
 
     fn sync_dir(&self, dir: &Path) -> io::Result<()> {
         fs::File::open(dir)?.sync_all()
+    }
+
+    fn link(&self, from: &Path, to: &Path) -> io::Result<()> {
+        fs::hard_link(from, to)
+    }
+
+    fn exists(&self, path: &Path) -> bool {
+        path.exists()
+    }
+
+    fn lock(&self, dir: &Path) -> io::Result<Box<dyn Any + Send + Sync>> {
+        let path = dir.join("lock");
+        let file = fs::OpenOptions::new().create(true).write(true).truncate(false).open(path)?;
+        // It belongs to the open file, so it goes with the process however that ends.
+        flock(&file, FlockOperation::NonBlockingLockExclusive)?;
+        Ok(Box::new(file))
+    }
+
+    fn boot_id(&self) -> io::Result<String> {
+        let text = fs::read_to_string("/proc/sys/kernel/random/boot_id")?;
+        Ok(text.trim().to_owned())
     }
 }
 

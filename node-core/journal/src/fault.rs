@@ -7,6 +7,7 @@
 mod memory;
 
 use std::{
+    any::Any,
     collections::BTreeMap,
     io,
     path::{Path, PathBuf},
@@ -66,6 +67,8 @@ pub enum Op {
     Rename(PathBuf, PathBuf),
     /// A name was removed.
     Remove(PathBuf),
+    /// A file got a second name.
+    Link(PathBuf, PathBuf),
     /// Names became durable.
     SyncDir(PathBuf),
     /// A file was made this long.
@@ -227,6 +230,15 @@ impl Disk for FaultDisk {
         if let Some(file) = faults.names.remove(from) {
             faults.names.insert(to.into(), file);
         }
+        // A folder takes its files along.
+        let within: Vec<PathBuf> =
+            faults.names.keys().filter(|path| path.starts_with(from)).cloned().collect();
+        for path in within {
+            let file = faults.names.remove(&path);
+            if let (Some(file), Ok(rest)) = (file, path.strip_prefix(from)) {
+                faults.names.insert(to.join(rest), file);
+            }
+        }
         faults.record(|| Op::Rename(from.into(), to.into()));
         Ok(())
     }
@@ -252,6 +264,26 @@ impl Disk for FaultDisk {
         self.inner.sync_dir(dir)?;
         faults.record(|| Op::SyncDir(dir.into()));
         Ok(())
+    }
+
+    fn link(&self, from: &Path, to: &Path) -> io::Result<()> {
+        let mut faults = self.faults.lock();
+        faults.check(Call::Create)?;
+        self.inner.link(from, to)?;
+        faults.record(|| Op::Link(from.into(), to.into()));
+        Ok(())
+    }
+
+    fn exists(&self, path: &Path) -> bool {
+        self.inner.exists(path)
+    }
+
+    fn lock(&self, dir: &Path) -> io::Result<Box<dyn Any + Send + Sync>> {
+        self.inner.lock(dir)
+    }
+
+    fn boot_id(&self) -> io::Result<String> {
+        self.inner.boot_id()
     }
 }
 

@@ -4,12 +4,15 @@
 //! the crc is taken. Written to a temporary file, synced, renamed, folder synced: a reader sees
 //! the old or the new one. Blocking.
 
-use std::{collections::BTreeMap, fs, io::Write, path::Path};
+use std::{collections::BTreeMap, io, path::Path};
 
 use serde::{Deserialize, Serialize};
 use tako_types::{ClusterId, Incarnation, NodeId};
 
-use crate::{Durability, IdentityError};
+use crate::{
+    Disk, Durability, IdentityError,
+    disk::{read_all, replace_file},
+};
 
 const FILE: &str = "identity";
 
@@ -59,11 +62,11 @@ impl Identity {
     ///
     /// # Errors
     /// [`IdentityError::Damaged`] when the file is there and not intact.
-    pub fn load(dir: &Path) -> Result<Option<Self>, IdentityError> {
+    pub fn load(disk: &dyn Disk, dir: &Path) -> Result<Option<Self>, IdentityError> {
         let path = dir.join(FILE);
-        let text = match fs::read(&path) {
+        let text = match read_all(disk, &path) {
             Ok(text) => text,
-            Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(None),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
             Err(error) => return Err(IdentityError::io("read", path, error)),
         };
         parse(&text).map(Some).map_err(|reason| IdentityError::Damaged { path, reason })
@@ -76,24 +79,17 @@ impl Identity {
     ///
     /// # Errors
     /// What the system says.
-    pub fn store(&self, dir: &Path) -> Result<(), IdentityError> {
-        let path = dir.join(FILE);
-        let temporary = dir.join("identity.tmp");
-        let encode = || -> std::io::Result<Vec<u8>> {
+    pub fn store(&self, disk: &dyn Disk, dir: &Path) -> Result<(), IdentityError> {
+        let encode = || -> io::Result<Vec<u8>> {
             let json = serde_json::to_vec(self)?;
             let mut text = format!("{:08x}\n", crc32c::crc32c(&json)).into_bytes();
             text.extend_from_slice(&json);
             text.push(b'\n');
             Ok(text)
         };
-        let write = || -> std::io::Result<()> {
-            let mut file = fs::File::create(&temporary)?;
-            file.write_all(&encode()?)?;
-            file.sync_all()?;
-            fs::rename(&temporary, &path)?;
-            fs::File::open(dir)?.sync_all()
-        };
-        write().map_err(|e| IdentityError::io("write", &path, e))
+        encode()
+            .and_then(|text| replace_file(disk, dir, FILE, &text))
+            .map_err(|e| IdentityError::io("write", dir.join(FILE), e))
     }
 }
 
@@ -113,16 +109,6 @@ fn parse(text: &[u8]) -> Result<Identity, String> {
         return Err(format!("checksum {found:08x}, expected {crc:08x}"));
     }
     serde_json::from_slice(json).map_err(|e| e.to_string())
-}
-
-/// The machine's boot, as the kernel names it: differs after every restart of the machine.
-///
-/// # Errors
-/// What the system says.
-pub fn boot_id() -> Result<String, IdentityError> {
-    let path = "/proc/sys/kernel/random/boot_id";
-    let text = fs::read_to_string(path).map_err(|e| IdentityError::io("read", path, e))?;
-    Ok(text.trim().to_owned())
 }
 
 #[cfg(test)]

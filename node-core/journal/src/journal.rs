@@ -1,13 +1,13 @@
 //! The journal as others use it: a bounded queue before a committer thread around [`Writer`].
 //!
 //! While one group is written and synced, appenders queue; the committer takes them all as the
-//! next group. No timer. Invariant: every queued entry is answered, also on failure and close.
+//! next group. No timer. With [`Blocking::Here`] a task does what else the thread does. Invariant: every queued entry is answered, also on failure and close.
 
 use std::{
     path::PathBuf,
     sync::{
         Arc, OnceLock,
-        atomic::{AtomicU64, AtomicUsize, Ordering},
+        atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering},
     },
     thread::{self, JoinHandle},
 };
@@ -18,7 +18,7 @@ use tako_types::{ClusterId, Incarnation, Lsn};
 use tokio::sync::oneshot;
 
 use crate::{
-    Disk, Durability, Entry, JournalError, Location, Pending, Recovered, Sink, Writer,
+    Blocking, Disk, Durability, Entry, JournalError, Location, Pending, Recovered, Sink, Writer,
     files::Files,
     format::{ENTRY_BYTES_MAX, ENTRY_HEADER_BYTES, open_entry},
     keeper::Keeper,
@@ -45,6 +45,8 @@ pub struct JournalOptions {
     pub incarnation: Incarnation,
     /// Most payload bytes that may wait to be committed; a single longer entry is let through.
     pub queue_bytes_max: usize,
+    /// Where it writes and syncs.
+    pub blocking: Blocking,
 }
 
 impl JournalOptions {
@@ -89,6 +91,8 @@ pub struct Journal {
     shared: Arc<Shared>,
     inbox: Arc<Inbox>,
     threads: Mutex<Vec<JoinHandle<()>>>,
+    /// In the place of threads.
+    inline: Option<Arc<Inline>>,
 }
 
 impl Journal {
@@ -109,6 +113,13 @@ impl Journal {
         let (writer, recovered) = Writer::open(options, disk, sink)?;
         let shared = writer.shared();
         let inbox = Arc::new(Inbox::default());
+        if let pace @ Blocking::Here(_) = shared.options.blocking.clone() {
+            let running = AtomicBool::new(false);
+            let inline = Arc::new(Inline { pace, writer: Mutex::new(Some(writer)), running });
+            let threads = Mutex::default();
+            let journal = Self { shared, inbox, threads, inline: Some(inline) };
+            return Ok((Arc::new(journal), recovered));
+        }
         let keeping = shared.clone();
         let spawn_error = |e| JournalError::io("start a thread for", &shared.options.dir, e);
         shared.keeper.set_threaded();
@@ -126,7 +137,7 @@ impl Journal {
                 spawn_error(e)
             })?;
         let threads = Mutex::new(vec![committer, keeper]);
-        Ok((Arc::new(Self { shared, inbox, threads }), recovered))
+        Ok((Arc::new(Self { shared, inbox, threads, inline: None }), recovered))
     }
 
     /// Appends an entry and waits until it is durable (by `durability`) and the sink has it.
@@ -174,9 +185,16 @@ impl Journal {
         let first = queue.pending.len() == 1;
         drop(queue);
         if first {
-            self.inbox.filled.notify_one();
+            self.wake();
         }
         Ok(())
+    }
+
+    fn wake(&self) {
+        match &self.inline {
+            None => drop(self.inbox.filled.notify_one()),
+            Some(inline) => inline.wake(&self.inbox),
+        }
     }
 
     fn stopped(&self) -> JournalError {
@@ -202,7 +220,7 @@ impl Journal {
             }
             queue.adopt = Some((incarnation, reply));
         }
-        self.inbox.filled.notify_one();
+        self.wake();
         answer.await.unwrap_or_else(|_| Err(self.stopped()))
     }
 
@@ -232,7 +250,7 @@ impl Journal {
     pub fn release(&self, location: Location) {
         if self.shared.files.release(location) {
             self.inbox.queue.lock().trim = true;
-            self.inbox.filled.notify_one();
+            self.wake();
         }
     }
 
@@ -240,6 +258,12 @@ impl Journal {
     #[must_use]
     pub fn last_lsn(&self) -> Lsn {
         Lsn(self.shared.last_lsn.load(Ordering::Acquire))
+    }
+
+    /// Where its blocking work is done.
+    #[must_use]
+    pub fn blocking(&self) -> &Blocking {
+        &self.shared.options.blocking
     }
 
     /// Bytes of all files in place, the one in preparation included; without quarantine.
@@ -271,6 +295,10 @@ impl Journal {
     /// Commits what is queued, syncs, and ends the threads; blocking. Again is fine.
     pub fn close(&self) {
         self.inbox.queue.lock().closing = true;
+        if let Some(inline) = &self.inline {
+            inline.close(&self.inbox);
+            return self.shared.keeper.clear();
+        }
         self.inbox.filled.notify_one();
         for handle in self.threads.lock().drain(..) {
             // The sink may own the journal and drop it on the committer's own thread.
@@ -332,46 +360,132 @@ impl Drop for End<'_> {
     }
 }
 
-/// The committer's body.
-fn run(mut writer: Writer, inbox: &Inbox) {
-    let _end = End(inbox, writer.shared());
-    let mut pending: Vec<Pending> = Vec::new();
-    loop {
-        let mut queue = inbox.queue.lock();
-        while pending.is_empty()
-            && queue.pending.is_empty()
-            && queue.adopt.is_none()
-            && !queue.trim
-            && !queue.closing
-        {
-            inbox.filled.wait(&mut queue);
-        }
-        if pending.is_empty() {
-            std::mem::swap(&mut pending, &mut queue.pending);
-        } else {
-            pending.append(&mut queue.pending);
-        }
-        let adopt = queue.adopt.take();
-        let trim = std::mem::take(&mut queue.trim);
-        let closing = queue.closing;
-        drop(queue);
+/// What the committer takes out of the inbox at once.
+#[derive(Default)]
+struct Round {
+    pending: Vec<Pending>,
+    adopt: Option<(Incarnation, oneshot::Sender<Result<(), JournalError>>)>,
+    trim: bool,
+    closing: bool,
+}
 
-        if let Some((incarnation, reply)) = adopt {
-            drop(reply.send(writer.adopt_and_settle(incarnation)));
+impl Queue {
+    fn is_idle(&self) -> bool {
+        self.pending.is_empty() && self.adopt.is_none() && !self.trim && !self.closing
+    }
+
+    /// Moves everything into `round`.
+    fn take(&mut self, round: &mut Round) {
+        if round.pending.is_empty() {
+            std::mem::swap(&mut round.pending, &mut self.pending);
+        } else {
+            round.pending.append(&mut self.pending);
         }
-        if pending.is_empty() {
-            if trim && let Err(error) = writer.trim() {
+        round.adopt = self.adopt.take();
+        round.trim = std::mem::take(&mut self.trim);
+        round.closing = self.closing;
+    }
+}
+
+impl Writer {
+    /// Does what a round holds; what had to be left stays in it. False when all is done and closed.
+    fn work(&mut self, round: &mut Round) -> bool {
+        if let Some((incarnation, reply)) = round.adopt.take() {
+            drop(reply.send(self.adopt_and_settle(incarnation)));
+        }
+        if round.pending.is_empty() {
+            if round.trim
+                && let Err(error) = self.trim()
+            {
                 tracing::warn!(%error, "could not trim the journal");
             }
-            if closing {
-                break;
-            }
-        } else if let Err(error) = writer.commit(&mut pending) {
+            return !round.closing;
+        }
+        if let Err(error) = self.commit(&mut round.pending) {
             tracing::debug!(%error, "journal entries refused");
         }
+        true
     }
-    if let Err(error) = writer.sync_all() {
-        tracing::error!(%error, "the journal could not be synced on close");
+
+    fn finish(&mut self) {
+        if let Err(error) = self.sync_all() {
+            tracing::error!(%error, "the journal could not be synced on close");
+        }
+    }
+}
+
+/// The committer thread's body.
+fn run(mut writer: Writer, inbox: &Inbox) {
+    let _end = End(inbox, writer.shared());
+    let mut round = Round::default();
+    loop {
+        let mut queue = inbox.queue.lock();
+        while round.pending.is_empty() && queue.is_idle() {
+            inbox.filled.wait(&mut queue);
+        }
+        queue.take(&mut round);
+        drop(queue);
+        if !writer.work(&mut round) {
+            break;
+        }
+    }
+    writer.finish();
+}
+
+/// The committer without a thread: a task that ends when nothing is left, and starts with the
+/// next entry.
+#[derive(Debug)]
+struct Inline {
+    pace: Blocking,
+    /// `None` once closed.
+    writer: Mutex<Option<Writer>>,
+    /// Whether a task is under way.
+    running: AtomicBool,
+}
+
+impl Inline {
+    fn wake(self: &Arc<Self>, inbox: &Arc<Inbox>) {
+        if self.running.swap(true, Ordering::AcqRel) {
+            return;
+        }
+        let (this, inbox) = (self.clone(), inbox.clone());
+        tokio::spawn(async move {
+            while {
+                let (working, emptying) = (this.clone(), inbox.clone());
+                this.pace.run(move || working.round(&emptying)).await
+            } {}
+        });
+    }
+
+    /// One group; false when nothing is left.
+    fn round(&self, inbox: &Inbox) -> bool {
+        let mut writer = self.writer.lock();
+        let Some(writer) = writer.as_mut() else { return false };
+        let mut round = Round::default();
+        inbox.queue.lock().take(&mut round);
+        let open = writer.work(&mut round);
+        let mut queue = inbox.queue.lock();
+        // What had no room this time goes first the next time.
+        round.pending.append(&mut queue.pending);
+        queue.pending = round.pending;
+        let more = open && !queue.is_idle();
+        if !more {
+            self.running.store(false, Ordering::Release);
+        }
+        more
+    }
+
+    fn close(&self, inbox: &Inbox) {
+        let Some(mut writer) = self.writer.lock().take() else { return };
+        let _end = End(inbox, writer.shared());
+        let mut round = Round::default();
+        loop {
+            inbox.queue.lock().take(&mut round);
+            if !writer.work(&mut round) {
+                break;
+            }
+        }
+        writer.finish();
     }
 }
 

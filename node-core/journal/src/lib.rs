@@ -9,6 +9,7 @@
 //! twice. Byte layout and rules: docs/formats/journal.md.
 //! Calls: tako-types. Called by: the engine. Not here: what a payload means.
 
+mod blocking;
 mod disk;
 mod entry;
 mod error;
@@ -24,10 +25,11 @@ mod parse;
 mod recover;
 mod writer;
 
-pub use disk::{Disk, DiskFile, FsDisk, write_all_at};
+pub use blocking::{Blocking, Pace};
+pub use disk::{Disk, DiskFile, FsDisk, read_all, replace_file, write_all_at};
 pub use entry::{Durable, Entry, EntryKind, Location, Sink};
 pub use error::{IdentityError, JournalError};
-pub use identity::{Identity, boot_id};
+pub use identity::Identity;
 pub use journal::{Journal, JournalOptions};
 pub use lock::{DirLock, lock_dir};
 pub use recover::{Damage, Recovered};

@@ -15,6 +15,7 @@ use std::{
 
 use parking_lot::Mutex;
 pub use source::{ConfigSource, SourceError, fetch_store, load_file};
+use tako_journal::{Disk, read_all, replace_file};
 use tako_types::{
     Epoch,
     config::{ConfigError, Published, check_change},
@@ -53,6 +54,7 @@ pub enum AdoptError {
 #[derive(Debug)]
 pub struct ConfigCell {
     current: tokio::sync::watch::Sender<Arc<Published>>,
+    disk: Arc<dyn Disk>,
     folder: Option<PathBuf>,
     refused: Mutex<Option<String>>,
     /// Held from the check to the change, so that the epoch cannot go back.
@@ -64,9 +66,14 @@ impl ConfigCell {
     ///
     /// # Errors
     /// [`AdoptError::Disk`] when it cannot be kept.
-    pub fn new(first: Published, folder: Option<PathBuf>) -> Result<Self, AdoptError> {
+    pub fn new(
+        first: Published,
+        disk: Arc<dyn Disk>,
+        folder: Option<PathBuf>,
+    ) -> Result<Self, AdoptError> {
         let cell = Self {
             current: tokio::sync::watch::Sender::new(Arc::new(first)),
+            disk,
             folder,
             refused: Mutex::new(None),
             adopting: Mutex::new(()),
@@ -143,8 +150,9 @@ impl ConfigCell {
 
     fn keep(&self, document: &Published) -> Result<(), AdoptError> {
         let Some(folder) = &self.folder else { return Ok(()) };
-        write_durably(folder, &file_name(document.epoch.number), &document.encode())
-            .and_then(|()| forget_old(folder))
+        let disk = self.disk.as_ref();
+        replace_file(disk, folder, &file_name(document.epoch.number), &document.encode())
+            .and_then(|()| forget_old(disk, folder))
             .map_err(|source| AdoptError::Disk { path: folder.clone(), source })
     }
 }
@@ -153,44 +161,26 @@ fn file_name(number: u64) -> String {
     format!("{number:020}.json")
 }
 
-/// Writes a file so that after a crash it is there whole or not at all.
-fn write_durably(folder: &Path, name: &str, bytes: &[u8]) -> io::Result<()> {
-    use std::io::Write;
-
-    std::fs::create_dir_all(folder)?;
-    let draft = folder.join(format!("{name}.draft"));
-    let mut file = std::fs::File::create(&draft)?;
-    file.write_all(bytes)?;
-    file.sync_all()?;
-    std::fs::rename(&draft, folder.join(name))?;
-    std::fs::File::open(folder)?.sync_all()
+fn documents(disk: &dyn Disk, folder: &Path) -> io::Result<Vec<PathBuf>> {
+    let mut names = disk.list(folder)?;
+    names.retain(|name| name.ends_with(".json"));
+    names.sort();
+    Ok(names.into_iter().map(|name| folder.join(name)).collect())
 }
 
-fn documents(folder: &Path) -> io::Result<Vec<PathBuf>> {
-    let mut files = Vec::new();
-    for entry in std::fs::read_dir(folder)? {
-        let path = entry?.path();
-        if path.extension().is_some_and(|extension| extension == "json") {
-            files.push(path);
-        }
-    }
-    files.sort();
-    Ok(files)
-}
-
-fn forget_old(folder: &Path) -> io::Result<()> {
-    let files = documents(folder)?;
+fn forget_old(disk: &dyn Disk, folder: &Path) -> io::Result<()> {
+    let files = documents(disk, folder)?;
     for file in &files[..files.len().saturating_sub(KEPT_COUNT)] {
-        std::fs::remove_file(file)?;
+        disk.remove(file)?;
     }
     Ok(())
 }
 
 /// The newest readable document kept in a folder; damaged ones are passed over with a warning.
 #[must_use]
-pub fn newest_kept(folder: &Path) -> Option<Published> {
-    for file in documents(folder).ok()?.into_iter().rev() {
-        match std::fs::read(&file)
+pub fn newest_kept(disk: &dyn Disk, folder: &Path) -> Option<Published> {
+    for file in documents(disk, folder).ok()?.into_iter().rev() {
+        match read_all(disk, &file)
             .map_err(|error| error.to_string())
             .and_then(|bytes| Published::decode(&bytes).map_err(|error| error.to_string()))
         {

@@ -92,11 +92,10 @@ impl Engine {
         }
         // One trip to the blocking threads for all that left memory.
         let journal = self.journal.clone();
-        let records: Result<Vec<Record>, _> = tokio::task::spawn_blocking(move || {
-            picked.into_iter().map(|held| read_held(&journal, p, held)).collect()
-        })
-        .await
-        .map_err(|_| EngineError::Opening(p))?;
+        let blocking = journal.blocking().clone();
+        let read_all =
+            move || picked.into_iter().map(|held| read_held(&journal, p, held)).collect();
+        let records: Result<Vec<Record>, _> = blocking.run(read_all).await;
         records.map(|records| (records, more))
     }
 

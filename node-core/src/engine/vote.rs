@@ -90,9 +90,8 @@ impl Engine {
         held: Held,
     ) -> Result<Record, EngineError> {
         let journal = self.journal.clone();
-        tokio::task::spawn_blocking(move || read_held(&journal, p, held))
-            .await
-            .map_err(|_| EngineError::Opening(p))?
+        let blocking = journal.blocking().clone();
+        blocking.run(move || read_held(&journal, p, held)).await
     }
 
     /// Reads a key from a view; where the view's files were collected, from a newer one.

@@ -2,9 +2,12 @@
 //!
 //! Nothing of an old or foreign folder is ever deleted: it is moved aside under another name.
 
-use std::path::{Path, PathBuf};
+use std::{
+    path::{Path, PathBuf},
+    sync::Arc,
+};
 
-use tako_journal::{DirLock, Identity, IdentityError, boot_id, lock_dir};
+use tako_journal::{DirLock, Disk, Identity, IdentityError, lock_dir};
 use tako_types::{ClusterId, Incarnation, NodeId, config::Durability};
 
 /// Why a folder that was just made does not vote yet.
@@ -13,6 +16,7 @@ pub(super) const NEW_FOLDER: &str = "the data folder is new";
 /// See the module.
 #[derive(Debug)]
 pub(super) struct Folder {
+    disk: Arc<dyn Disk>,
     data: PathBuf,
     etc: PathBuf,
     _lock: DirLock,
@@ -29,11 +33,15 @@ pub(super) struct Opened {
 
 impl Folder {
     /// Makes and locks the folder.
-    pub(super) fn open(var: &Path, id: &NodeId) -> Result<Self, IdentityError> {
+    pub(super) fn open(
+        disk: Arc<dyn Disk>,
+        var: &Path,
+        id: &NodeId,
+    ) -> Result<Self, IdentityError> {
         let data = var.join("data").join(id.as_str());
         let etc = var.join("etc").join(format!("node-{id}"));
-        let _lock = lock_dir(&data)?;
-        Ok(Self { data, etc, _lock })
+        let _lock = lock_dir(disk.as_ref(), &data)?;
+        Ok(Self { disk, data, etc, _lock })
     }
 
     pub(super) fn data(&self) -> &Path {
@@ -54,7 +62,7 @@ impl Folder {
 
     /// The identity as it lies there, if it is intact.
     pub(super) fn peek_identity(&self) -> Option<Identity> {
-        Identity::load(&self.data).ok().flatten()
+        Identity::load(self.disk.as_ref(), &self.data).ok().flatten()
     }
 
     /// Reads the identity or makes a new one, and marks the folder as in use.
@@ -65,8 +73,8 @@ impl Folder {
         durability: Durability,
         now_micros: u64,
     ) -> Result<Opened, IdentityError> {
-        let boot = boot_id().unwrap_or_default();
-        let (held, mut lost) = match Identity::load(&self.data) {
+        let boot = self.disk.boot_id().unwrap_or_default();
+        let (held, mut lost) = match Identity::load(self.disk.as_ref(), &self.data) {
             Ok(Some(held)) if held.cluster != cluster || held.node != *id => {
                 let moved = self.move_aside("foreign")?;
                 let whose = if held.cluster == cluster { held.node.as_str() } else { "a cluster" };
@@ -77,7 +85,7 @@ impl Folder {
                 (None, Some(reason))
             }
             Ok(Some(held)) => (Some(held), None),
-            Ok(None) if self.journal().exists() => {
+            Ok(None) if self.disk.exists(&self.journal()) => {
                 let moved = self.move_aside("unnamed")?;
                 (None, Some(format!("the journal has no identity; it was moved to {moved}")))
             }
@@ -124,7 +132,7 @@ impl Folder {
             recovered: identity.recovered && lost.is_none(),
             ..identity
         };
-        identity.store(&self.data)?;
+        identity.store(self.disk.as_ref(), &self.data)?;
         Ok(Opened { identity, lost, renew })
     }
 
@@ -132,12 +140,11 @@ impl Folder {
     pub(super) fn keep_journal(&self, why: &str) -> Result<String, IdentityError> {
         let aside = self.aside(why).join("journal");
         let io = |source| IdentityError::io("keep", &self.data, source);
-        std::fs::create_dir_all(&aside).map_err(io)?;
-        for file in std::fs::read_dir(self.journal()).map_err(io)? {
-            let file = file.map_err(io)?;
-            if file.path().extension().is_some_and(|extension| extension == "log") {
+        self.disk.create_dir(&aside).map_err(io)?;
+        for name in self.disk.list(&self.journal()).map_err(io)? {
+            if name.ends_with(".log") {
                 // Linked, not copied: the journal only ever removes or appends.
-                std::fs::hard_link(file.path(), aside.join(file.file_name())).map_err(io)?;
+                self.disk.link(&self.journal().join(&name), &aside.join(&name)).map_err(io)?;
             }
         }
         Ok(aside.display().to_string())
@@ -150,7 +157,7 @@ impl Folder {
         let name = name.unwrap_or_default();
         (1..)
             .map(|n| parent.join(format!("{name}.{why}-{n}")))
-            .find(|path| !path.exists())
+            .find(|path| !self.disk.exists(path))
             .unwrap_or_else(|| parent.join(format!("{name}.{why}")))
     }
 
@@ -158,11 +165,11 @@ impl Folder {
     fn move_aside(&self, why: &str) -> Result<String, IdentityError> {
         let aside = self.aside(why);
         let io = |source| IdentityError::io("move aside", &self.data, source);
-        std::fs::create_dir_all(&aside).map_err(io)?;
+        self.disk.create_dir(&aside).map_err(io)?;
         for part in ["identity", "journal"] {
             let from = self.data.join(part);
-            if from.exists() {
-                std::fs::rename(&from, aside.join(part)).map_err(io)?;
+            if self.disk.exists(&from) {
+                self.disk.rename(&from, &aside.join(part)).map_err(io)?;
             }
         }
         Ok(aside.display().to_string())

@@ -15,10 +15,10 @@ use std::{
 
 use bytes::Bytes;
 use tako_flatbuf::{MemoryNetwork, NodeState, Record};
-use tako_journal::{Disk, FsDisk};
+use tako_journal::{Blocking, Disk, FsDisk};
 use tako_node_core::{
     configuration::ConfigSource,
-    node::{Node, NodeOptions},
+    node::{JOURNAL_FILE_BYTES, Node, NodeOptions},
     proxy::{Proxy, ProxyOptions},
     replication::{Read, RequestError, Serving, Write, Written},
 };
@@ -166,6 +166,8 @@ impl Cluster {
             seed: self.seeds.fetch_add(1, Ordering::Relaxed) * 7919,
             network: Arc::new(self.network.as_host(id)),
             disk: self.disk.clone(),
+            blocking: Blocking::Threads,
+            journal_file_bytes: JOURNAL_FILE_BYTES,
         }
     }
 
@@ -226,6 +228,7 @@ impl Cluster {
             clock: self.clock(id),
             seed: self.seeds.fetch_add(1, Ordering::Relaxed) * 7919,
             network: Arc::new(self.network.as_host(id)),
+            disk: self.disk.clone(),
         };
         let proxy = Proxy::start(options, CancellationToken::new())
             .await

@@ -14,10 +14,10 @@ use std::{
 
 use tako_flatbuf::MemoryNetwork;
 use tako_gateway::{Gateway, GatewayOptions};
-use tako_journal::FsDisk;
+use tako_journal::{Blocking, FsDisk};
 use tako_node_core::{
     configuration::ConfigSource,
-    node::{Node, NodeOptions},
+    node::{JOURNAL_FILE_BYTES, Node, NodeOptions},
 };
 use tako_snapshot::Store;
 use tako_types::{Clock, NodeId, SystemClock};
@@ -164,6 +164,8 @@ async fn start_node(
         seed: id.bytes().map(u64::from).sum(),
         network: Arc::new(network.as_host(id)),
         disk: Arc::new(FsDisk),
+        blocking: Blocking::Threads,
+        journal_file_bytes: JOURNAL_FILE_BYTES,
     };
     Node::start(options, CancellationToken::new()).await.expect("a node starts")
 }

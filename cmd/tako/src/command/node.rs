@@ -6,8 +6,8 @@ use std::{process::ExitCode, sync::Arc, time::Duration};
 
 use clap::Args;
 use tako_gateway::{Gateway, GatewayOptions};
-use tako_journal::FsDisk;
-use tako_node_core::node::{Node, NodeError, NodeOptions};
+use tako_journal::{Blocking, FsDisk};
+use tako_node_core::node::{JOURNAL_FILE_BYTES, Node, NodeError, NodeOptions};
 use tako_snapshot::{Store, StoreSettings};
 use tako_types::{NodeId, SystemClock, config::parse_duration};
 use tokio::net::TcpListener;
@@ -76,6 +76,8 @@ pub(crate) async fn run(args: NodeArgs) -> Result<ExitCode, Failure> {
         seed: seed(),
         network: Arc::new(GuardedTcp { insecure }),
         disk: Arc::new(FsDisk),
+        blocking: Blocking::Threads,
+        journal_file_bytes: JOURNAL_FILE_BYTES,
     };
     let node = match Node::start(options, shutdown.clone()).await {
         Ok(node) => node,

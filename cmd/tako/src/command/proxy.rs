@@ -4,6 +4,7 @@ use std::{process::ExitCode, sync::Arc};
 
 use clap::Args;
 use tako_gateway::{Gateway, GatewayOptions};
+use tako_journal::FsDisk;
 use tako_node_core::proxy::{Proxy, ProxyOptions};
 use tako_types::{NodeId, SystemClock};
 
@@ -57,6 +58,7 @@ pub(crate) async fn run(args: ProxyArgs) -> Result<ExitCode, Failure> {
         clock: Arc::new(SystemClock),
         seed: seed(),
         network: Arc::new(GuardedTcp { insecure: args.process.insecure }),
+        disk: Arc::new(FsDisk),
     };
     let Some(proxy) = Proxy::start(options, shutdown.clone()).await? else {
         return Ok(ExitCode::SUCCESS);

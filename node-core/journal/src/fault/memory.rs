@@ -4,6 +4,7 @@
 //! system); bytes that were not synced survive write by write, as the caller's `keep` says.
 
 use std::{
+    any::Any,
     collections::{BTreeMap, BTreeSet},
     io,
     path::{Path, PathBuf},
@@ -19,6 +20,33 @@ use crate::{Disk, DiskFile};
 struct Tree {
     files: BTreeMap<PathBuf, MemFile>,
     dirs: BTreeSet<PathBuf>,
+    held: BTreeSet<PathBuf>,
+    boots: u64,
+}
+
+impl Tree {
+    /// Gives a file or a folder with all in it another name; false where there is none.
+    fn rename(&mut self, from: &Path, to: &Path) -> bool {
+        if let Some(file) = self.files.remove(from) {
+            self.files.insert(to.into(), file);
+            return true;
+        }
+        let moved = |path: &PathBuf| path.strip_prefix(from).ok().map(|rest| to.join(rest));
+        let dirs: Vec<_> = self.dirs.iter().filter_map(|d| Some((d.clone(), moved(d)?))).collect();
+        let files: Vec<_> =
+            self.files.keys().filter_map(|f| Some((f.clone(), moved(f)?))).collect();
+        for (old, new) in &dirs {
+            self.dirs.remove(old);
+            // `join` of nothing leaves a slash at the end.
+            self.dirs.insert(new.components().collect());
+        }
+        for (old, new) in &files {
+            if let Some(file) = self.files.remove(old) {
+                self.files.insert(new.clone(), file);
+            }
+        }
+        !(dirs.is_empty() && files.is_empty())
+    }
 }
 
 /// A disk in memory; clones share it.
@@ -35,7 +63,20 @@ impl MemDisk {
         let tree = self.0.lock();
         let copy = |file: &MemFile| MemFile(Arc::new(Mutex::new(file.0.lock().clone())));
         let files = tree.files.iter().map(|(path, file)| (path.clone(), copy(file))).collect();
-        Self(Arc::new(Mutex::new(Tree { files, dirs: tree.dirs.clone() })))
+        let (dirs, boots) = (tree.dirs.clone(), tree.boots);
+        Self(Arc::new(Mutex::new(Tree { files, dirs, held: BTreeSet::new(), boots })))
+    }
+
+    /// From now on the machine was started anew.
+    pub fn reboot(&self) {
+        self.0.lock().boots += 1;
+    }
+
+    /// Removes a folder with all in it.
+    pub fn remove_dir(&self, dir: &Path) {
+        let mut tree = self.0.lock();
+        tree.files.retain(|path, _| !path.starts_with(dir));
+        tree.dirs.retain(|path| !path.starts_with(dir));
     }
 
     /// Changes a file's bytes behind everybody's back; false where it does not exist.
@@ -77,10 +118,7 @@ impl Disk for MemDisk {
     }
 
     fn rename(&self, from: &Path, to: &Path) -> io::Result<()> {
-        let mut tree = self.0.lock();
-        let file = tree.files.remove(from).ok_or_else(missing)?;
-        tree.files.insert(to.into(), file);
-        Ok(())
+        if self.0.lock().rename(from, to) { Ok(()) } else { Err(missing()) }
     }
 
     fn remove(&self, path: &Path) -> io::Result<()> {
@@ -96,6 +134,42 @@ impl Disk for MemDisk {
 
     fn sync_dir(&self, _dir: &Path) -> io::Result<()> {
         Ok(())
+    }
+
+    fn link(&self, from: &Path, to: &Path) -> io::Result<()> {
+        let mut tree = self.0.lock();
+        let file = tree.files.get(from).cloned().ok_or_else(missing)?;
+        tree.files.insert(to.into(), file);
+        Ok(())
+    }
+
+    fn exists(&self, path: &Path) -> bool {
+        let tree = self.0.lock();
+        tree.files.contains_key(path)
+            || tree.dirs.iter().chain(tree.files.keys()).any(|held| held.starts_with(path))
+    }
+
+    fn lock(&self, dir: &Path) -> io::Result<Box<dyn Any + Send + Sync>> {
+        if !self.0.lock().held.insert(dir.into()) {
+            return Err(io::ErrorKind::WouldBlock.into());
+        }
+        Ok(Box::new(Held { disk: self.clone(), dir: dir.into() }))
+    }
+
+    fn boot_id(&self) -> io::Result<String> {
+        Ok(format!("boot-{}", self.0.lock().boots))
+    }
+}
+
+/// A folder that is held.
+struct Held {
+    disk: MemDisk,
+    dir: PathBuf,
+}
+
+impl Drop for Held {
+    fn drop(&mut self) {
+        self.disk.0.lock().held.remove(&self.dir);
     }
 }
 
@@ -168,7 +242,7 @@ pub fn surviving(
     }
     let mut names_survive = true;
     for (at, op) in ops.iter().enumerate() {
-        let is_name = matches!(op, Op::Create(..) | Op::Rename(..) | Op::Remove(_));
+        let is_name = matches!(op, Op::Create(..) | Op::Rename(..) | Op::Remove(_) | Op::Link(..));
         if is_name && names_synced.is_none_or(|synced| synced < at) {
             names_survive = names_survive && keep(0).is_some();
         }
@@ -193,11 +267,25 @@ pub fn surviving(
                 }
             }
             Op::Rename(from, to) => {
-                if let Some(moved) = seen.remove(from) {
-                    seen.insert(to.clone(), moved);
+                let paths: Vec<PathBuf> =
+                    seen.keys().filter(|path| path.starts_with(from)).cloned().collect();
+                for path in paths {
+                    let rest = path.strip_prefix(from).unwrap_or(&path);
+                    let new = to.join(rest).components().collect();
+                    if let Some(moved) = seen.remove(&path) {
+                        seen.insert(new, moved);
+                    }
                 }
-                if names_survive && let Some(moved) = tree.files.remove(from) {
-                    tree.files.insert(to.clone(), moved);
+                if names_survive {
+                    tree.rename(from, to);
+                }
+            }
+            Op::Link(from, to) => {
+                if let Some(file) = seen.get(from).cloned() {
+                    seen.insert(to.clone(), file);
+                }
+                if names_survive && let Some(file) = tree.files.get(from).cloned() {
+                    tree.files.insert(to.clone(), file);
                 }
             }
             Op::Remove(path) => {

@@ -4,8 +4,8 @@ use std::fs;
 
 use tako_types::{ClusterId, Incarnation, NodeId};
 
-use super::{Identity, boot_id};
-use crate::Durability;
+use super::Identity;
+use crate::{Disk, Durability, FsDisk};
 
 fn identity() -> Identity {
     Identity {
@@ -13,7 +13,7 @@ fn identity() -> Identity {
         node: NodeId::new("n1"),
         incarnation: Incarnation(1_790_000_000_000_000),
         clock_ceiling_micros: u64::MAX,
-        boot_id: boot_id().expect("a Linux machine"),
+        boot_id: FsDisk.boot_id().expect("a Linux machine"),
         clean: false,
         durability: Durability::Fsync,
         recovered: true,
@@ -24,23 +24,23 @@ fn identity() -> Identity {
 #[test]
 fn a_stored_identity_reads_back_and_a_missing_one_is_none() {
     let dir = tempfile::tempdir().expect("temp folder");
-    assert_eq!(Identity::load(dir.path()).expect("empty folder"), None);
-    identity().store(dir.path()).expect("writable folder");
+    assert_eq!(Identity::load(&FsDisk, dir.path()).expect("empty folder"), None);
+    identity().store(&FsDisk, dir.path()).expect("writable folder");
     let second = Identity { clean: true, ..identity() };
-    second.store(dir.path()).expect("writable folder");
-    assert_eq!(Identity::load(dir.path()).expect("intact"), Some(second));
+    second.store(&FsDisk, dir.path()).expect("writable folder");
+    assert_eq!(Identity::load(&FsDisk, dir.path()).expect("intact"), Some(second));
     assert!(!dir.path().join("identity.tmp").exists());
 }
 
 #[test]
 fn a_torn_or_flipped_identity_is_an_error_that_says_so() {
     let dir = tempfile::tempdir().expect("temp folder");
-    identity().store(dir.path()).expect("writable folder");
+    identity().store(&FsDisk, dir.path()).expect("writable folder");
     let path = dir.path().join("identity");
     let intact = fs::read(&path).expect("just written");
     for cut in 0..intact.len() {
         fs::write(&path, &intact[..cut]).expect("writable");
-        let error = Identity::load(dir.path()).expect_err("torn");
+        let error = Identity::load(&FsDisk, dir.path()).expect_err("torn");
         assert!(error.to_string().contains("is damaged"), "cut {cut}: {error}");
     }
     for at in 0..intact.len() {
@@ -48,7 +48,7 @@ fn a_torn_or_flipped_identity_is_an_error_that_says_so() {
             let mut flipped = intact.clone();
             flipped[at] ^= 1 << bit;
             fs::write(&path, &flipped).expect("writable");
-            Identity::load(dir.path()).expect_err("flipped");
+            Identity::load(&FsDisk, dir.path()).expect_err("flipped");
         }
     }
 }
@@ -56,8 +56,8 @@ fn a_torn_or_flipped_identity_is_an_error_that_says_so() {
 #[test]
 fn a_left_over_temporary_file_does_not_hide_the_identity() {
     let dir = tempfile::tempdir().expect("temp folder");
-    identity().store(dir.path()).expect("writable folder");
+    identity().store(&FsDisk, dir.path()).expect("writable folder");
     fs::write(dir.path().join("identity.tmp"), b"half").expect("writable");
-    assert_eq!(Identity::load(dir.path()).expect("intact"), Some(identity()));
-    identity().store(dir.path()).expect("writable folder");
+    assert_eq!(Identity::load(&FsDisk, dir.path()).expect("intact"), Some(identity()));
+    identity().store(&FsDisk, dir.path()).expect("writable folder");
 }

@@ -10,7 +10,7 @@ use parking_lot::Mutex;
 use tako_types::{ClusterId, ErrorKind, Incarnation, Lsn, PartitionId};
 
 use crate::{
-    Damage, Disk, Durability, Durable, Entry, EntryKind, FsDisk, Journal, JournalError,
+    Blocking, Damage, Disk, Durability, Durable, Entry, EntryKind, FsDisk, Journal, JournalError,
     JournalOptions, Pending, Recovered, Sink, Writer,
     fault::{Call, Fault, FaultDisk, MemDisk},
 };
@@ -40,6 +40,7 @@ pub(super) fn options(dir: &Path) -> JournalOptions {
         cluster: ClusterId(7),
         incarnation: Incarnation(5),
         queue_bytes_max: 1 << 20,
+        blocking: Blocking::Threads,
     }
 }
 
