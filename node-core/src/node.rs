@@ -272,7 +272,8 @@ impl Node {
             look.clone(),
         );
         links.attach(replica.clone());
-        let snapshotter = Snapshotter::new(links.clone(), engine.clone());
+        let background = CancellationToken::new();
+        let snapshotter = Snapshotter::new(links.clone(), engine.clone(), background.clone());
         replica.attach(&snapshotter, &links);
         let serving = Serving::new(links.clone(), clock);
         let listener = options
@@ -289,13 +290,12 @@ impl Node {
             look,
             identity,
             tasks: TaskTracker::new(),
-            background: CancellationToken::new(),
+            background: background.clone(),
             rpc: CancellationToken::new(),
             folder,
         });
         let rpc = node.rpc.clone();
         node.tasks.spawn(serve(listener, replica, ServeOptions::default(), rpc));
-        let background = node.background.clone();
         node.tasks.spawn(Gossiper::new(serving).run(background.clone()));
         node.tasks.spawn(watcher.run(config, node.look.clone(), background.clone()));
         node.tasks.spawn(node.clone().keep_house());
@@ -363,10 +363,9 @@ impl Node {
             }
         }
         self.replica.set_state(NodeState::Serving);
-        let background = self.background.clone();
-        self.tasks.spawn(self.snapshotter.clone().run(background.clone()));
+        self.tasks.spawn(self.snapshotter.clone().run());
         let snapshotter = self.snapshotter.clone();
-        self.tasks.spawn(async move { snapshotter.follow(background).await });
+        self.tasks.spawn(async move { snapshotter.follow().await });
     }
 
     /// Goes on as a new data folder where this one is known not to hold what it acknowledged.

@@ -12,6 +12,7 @@
 mod cache;
 mod clock;
 mod error;
+mod grace;
 mod maintain;
 mod merge;
 mod meta;

@@ -3,9 +3,10 @@
 //! Invariant: at most one maintenance task per writer, started only after a step, stopped with the
 //! writer; one compaction and one collection at a time per node. It changes no record: compaction
 //! merges tables with the merge operator, collection deletes what no manifest and no live
-//! checkpoint names. A failure costs time only and is tried again after a later step.
+//! checkpoint names, after what `grace.rs` asks for was leased again. A failure costs time only and
+//! is tried again after a later step.
 
-use std::sync::Arc;
+use std::{sync::Arc, time::Duration};
 
 use slatedb::{
     CompactorBuilder, Db, GarbageCollectorBuilder,
@@ -20,10 +21,12 @@ use tako_types::{PartitionId, limits::STORE_DEADLINE};
 use tokio::{sync::Notify, task::JoinHandle};
 use tokio_util::sync::CancellationToken;
 use tracing::warn;
+use uuid::Uuid;
 
 use crate::{
     Maintained, SnapshotError,
     clock::{StoreClock, floor_millis},
+    grace::Grace,
     settings,
     snapshots::{Shared, bounded},
 };
@@ -32,11 +35,17 @@ use crate::{
 pub(crate) struct Maintenance {
     stop: CancellationToken,
     running: Option<JoinHandle<Maintained>>,
+    grace: Grace,
 }
 
 impl Maintenance {
-    pub(crate) fn new(stop: CancellationToken) -> Self {
-        Self { stop, running: None }
+    pub(crate) fn new(stop: CancellationToken, lease: Duration) -> Self {
+        Self { stop, running: None, grace: Grace::new(lease) }
+    }
+
+    /// A step was committed, shown by `checkpoint`.
+    pub(crate) fn on_step(&mut self, checkpoint: Uuid, now_micros: u64) {
+        self.grace.on_step(checkpoint.as_u128(), now_micros);
     }
 
     pub(crate) fn stop(&self) {
@@ -53,12 +62,15 @@ impl Maintenance {
         if self.running.is_none() {
             let work = if db.manifest().l0().len() >= settings::COMPACT_FROM_TABLES {
                 Work::Compact { last_tick_millis: floor_millis(&db.manifest()) }
-            } else if is_collection_due(shared, partition, db) {
+            } else if self.grace.is_over(shared.wall.now_micros())
+                && is_collection_due(shared, partition, db)
+            {
                 // The writer must know the newest manifest before older ones are deleted: it looks
                 // for newer ones by number, takes a gap for the end, and on a folder would commit
                 // into that gap, where nobody looks.
                 refresh(db).await?;
-                Work::Collect
+                let replaced = self.grace.to_lease_again(shared.wall.now_micros());
+                Work::Collect { lease_again: replaced.map(Uuid::from_u128) }
             } else {
                 return Ok(Maintained::default());
             };
@@ -101,7 +113,10 @@ enum Work {
         /// Last tick of the manifest: what a dead worker left is measured from there.
         last_tick_millis: i64,
     },
-    Collect,
+    Collect {
+        /// The state that readers may still be on although its lease is over.
+        lease_again: Option<Uuid>,
+    },
 }
 
 async fn run_work(
@@ -118,7 +133,9 @@ async fn run_work(
                 Err(error) => warn!(%partition, %error, "snapshot was not compacted"),
             }
         }
-        Work::Collect => done.collected = run_collection(&shared, partition, &stop).await,
+        Work::Collect { lease_again } => {
+            done.collected = run_collection(&shared, partition, &stop, lease_again).await;
+        }
     }
     done
 }
@@ -157,10 +174,26 @@ async fn run_compaction(
     outcome
 }
 
-async fn run_collection(shared: &Shared, partition: PartitionId, stop: &CancellationToken) -> bool {
+async fn run_collection(
+    shared: &Shared,
+    partition: PartitionId,
+    stop: &CancellationToken,
+    lease_again: Option<Uuid>,
+) -> bool {
     let Some(Ok(_turn)) = stop.run_until_cancelled(shared.collecting.acquire()).await else {
         return false;
     };
+    if let Some(checkpoint) = lease_again {
+        let admin = shared.admin(partition);
+        let lease = Some(shared.options.lease);
+        let leased = bounded(STORE_DEADLINE, async {
+            Ok(admin.refresh_checkpoint(checkpoint, lease).await?)
+        });
+        if let Err(error) = leased.await {
+            warn!(%partition, %error, "snapshot was not collected: its last state has no lease");
+            return false;
+        }
+    }
     let collector =
         GarbageCollectorBuilder::new(shared.db_path(partition), shared.store.object_store())
             .with_options(settings::collector(shared.store.is_local()))

@@ -25,6 +25,9 @@ use crate::{
 };
 
 const CLOSE_DEADLINE: Duration = Duration::from_secs(15);
+/// Half of it is what a replica has to move on to a newer step: some seconds where it was told, as
+/// many more where it must learn of it by gossip and open it from a slow store.
+const LEASE_MIN: Duration = Duration::from_secs(2 * 60);
 
 /// Budgets and times of a node's snapshots.
 #[derive(Debug, Clone)]
@@ -35,7 +38,8 @@ pub struct SnapshotOptions {
     pub cache_memory_bytes: usize,
     /// Folder and bytes of the cache's part on disk.
     pub cache_disk: Option<(PathBuf, u64)>,
-    /// How long a checkpoint's files are kept: longer than any reader stays on an old one.
+    /// How long a checkpoint's files are kept at least. Half of it is what a reader has to move on
+    /// after a newer step; each step's checkpoint stands in the manifest for so long.
     pub lease: Duration,
     /// Least time between two collections of one partition.
     pub collect_interval: Duration,
@@ -55,7 +59,7 @@ impl Default for SnapshotOptions {
             partitions_log2: tako_types::limits::PARTITIONS_DEFAULT.ilog2(),
             cache_memory_bytes: 256 << 20,
             cache_disk: None,
-            lease: Duration::from_secs(2 * 3600),
+            lease: Duration::from_secs(15 * 60),
             collect_interval: Duration::from_secs(3600),
             step_deadline: Duration::from_secs(60),
             compaction_poll: Duration::from_secs(1),
@@ -76,7 +80,7 @@ pub struct Checkpoint {
 
 /// The snapshots of one node.
 pub struct Snapshots {
-    shared: Arc<Shared>,
+    pub(crate) shared: Arc<Shared>,
 }
 
 /// What writers and readers hold on to.
@@ -112,8 +116,8 @@ impl Snapshots {
             let what = format!("2^{} partitions", options.partitions_log2);
             return Err(SnapshotError::Invalid(what));
         }
-        if options.lease <= options.collect_interval {
-            let what = "a lease must be longer than the time between collections".to_owned();
+        if options.lease < LEASE_MIN {
+            let what = format!("a lease of less than {LEASE_MIN:?}: readers need the time");
             return Err(SnapshotError::Invalid(what));
         }
         let cache = BlockCache::open(options.cache_memory_bytes, options.cache_disk.clone()).await;

@@ -124,7 +124,10 @@ impl PartitionWriter {
         // The last writer's clock may have been ahead of ours.
         clock.raise_to_millis(floor_millis(&manifest));
         let mut writer = Self {
-            maintenance: Maintenance::new(CancellationToken::child_token(&shared.closing)),
+            maintenance: Maintenance::new(
+                CancellationToken::child_token(&shared.closing),
+                shared.options.lease,
+            ),
             shared,
             partition,
             db: Some(Arc::new(db)),
@@ -184,11 +187,12 @@ impl PartitionWriter {
         .await?;
         self.failed.store(false, Ordering::Relaxed);
         self.meta = meta.clone();
+        self.maintenance.on_step(made.id, self.shared.wall.now_micros());
         let checkpoint = Checkpoint { id: made.id.as_u128(), manifest: made.manifest_id };
         Ok(Committed { meta, checkpoint })
     }
 
-    /// Compacts when a step left 8 tables or more, and collects garbage at most hourly. Call it
+    /// Compacts when a step left 24 tables or more, and collects garbage at most hourly. Call it
     /// after a step and its announcement. Waits a few seconds at most; longer work goes on in the
     /// background and is reported by a later call. What it cannot do is logged and tried again.
     ///

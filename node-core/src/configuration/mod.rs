@@ -190,3 +190,6 @@ pub fn newest_kept(disk: &dyn Disk, folder: &Path) -> Option<Published> {
     }
     None
 }
+
+#[cfg(test)]
+mod tests;

@@ -144,3 +144,33 @@ impl Partition {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use bytes::Bytes;
+    use tako_flatbuf::RecordHead;
+    use tako_types::{Key, Kind};
+
+    use super::*;
+
+    #[test]
+    fn a_record_in_the_cache_owns_its_bytes_and_pins_no_snapshot_block() {
+        let key = Key::new(0, Bytes::from_static(b"k")).expect("short").stored();
+        let version = Version { micros: 1, origin: 1 };
+        let head = RecordHead { version, kind: Kind::Value, expires_at_micros: 0, flags: 0 };
+        let encoded = Record::encode(&key, head, None, b"value").bytes().clone();
+        // A block as a snapshot read gives it: the record lies somewhere in it.
+        let mut block = vec![0; 64 << 10];
+        block[4_096..4_096 + encoded.len()].copy_from_slice(&encoded);
+        let block = Bytes::from(block);
+        let read = Record::decode(block.slice(4_096..4_096 + encoded.len())).expect("a record");
+        assert!(block.as_ptr_range().contains(&read.bytes().as_ptr()), "it shares the block");
+
+        let (partition, cache) = (Partition::default(), RecordCache::new(1 << 20));
+        partition.fill(&read.key(), &read, 0, &cache);
+        drop(read);
+        let cached = cache.get(&key, 0).expect("nothing else is cached");
+        assert_eq!(cached.bytes(), &encoded);
+        assert!(block.is_unique(), "the cached record keeps the whole block in memory");
+    }
+}

@@ -8,7 +8,7 @@
 mod gossip;
 
 use std::{
-    collections::{BTreeMap, HashMap},
+    collections::{BTreeMap, BTreeSet, HashMap},
     time::Duration,
 };
 
@@ -46,6 +46,8 @@ pub struct PeerStatus {
 #[derive(Debug, Default)]
 pub struct Membership {
     peers: Mutex<BTreeMap<NodeId, PeerStatus>>,
+    /// Nodes that never told of themselves and did not answer the last call.
+    silent: Mutex<BTreeSet<NodeId>>,
     known: Mutex<BTreeMap<NodeId, Incarnation>>,
 }
 
@@ -58,6 +60,7 @@ impl Membership {
         if state.incarnation.0 > 0 {
             self.learn(&state.node, state.incarnation);
         }
+        self.silent.lock().remove(&state.node);
         let mut peers = self.peers.lock();
         let old_offset = peers.get(&state.node).map_or(0, |peer| peer.clock_offset_micros);
         peers.insert(
@@ -80,12 +83,15 @@ impl Membership {
             peer.heard = Instant::now();
             peer.failures = 0;
         }
+        self.silent.lock().remove(node);
     }
 
     /// A call to the node timed out or its connection broke.
     pub fn on_failure(&self, node: &NodeId) {
-        if let Some(peer) = self.peers.lock().get_mut(node) {
-            peer.failures = peer.failures.saturating_add(1);
+        match self.peers.lock().get_mut(node) {
+            Some(peer) => peer.failures = peer.failures.saturating_add(1),
+            // Down since before this process started: as failing as one that was known.
+            None => drop(self.silent.lock().insert(node.clone())),
         }
     }
 
@@ -122,7 +128,7 @@ impl Membership {
                 (false, _) => 3,
             }
         })
-        .unwrap_or(2)
+        .unwrap_or_else(|| if self.silent.lock().contains(node) { 3 } else { 2 })
     }
 
     /// Newest incarnation known of a node.

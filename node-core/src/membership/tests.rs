@@ -50,3 +50,17 @@ async fn one_peer_with_a_wrong_clock_does_not_move_the_median() {
     membership.on_gossip(gossip("n2", 1), Some(day));
     assert_eq!(membership.clock_offset_micros(), Some(day));
 }
+
+#[tokio::test]
+async fn a_peer_that_never_answered_is_failing_and_not_merely_unknown() {
+    let membership = Membership::default();
+    let n1 = NodeId::new("n1");
+    assert_eq!(membership.read_rank(&n1), 2);
+    membership.on_failure(&n1);
+    assert_eq!(membership.read_rank(&n1), 3);
+    membership.on_answer(&n1);
+    assert_eq!(membership.read_rank(&n1), 2);
+    membership.on_failure(&n1);
+    membership.on_gossip(gossip("n1", 1), None);
+    assert_eq!(membership.read_rank(&n1), 0);
+}

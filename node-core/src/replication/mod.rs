@@ -272,3 +272,6 @@ fn levels(default: Quorum, r: Option<usize>, w: Option<usize>) -> Result<Quorum,
 fn reason(error: &RpcError) -> String {
     error.message.clone()
 }
+
+#[cfg(test)]
+mod tests;

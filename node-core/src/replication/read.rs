@@ -171,7 +171,7 @@ impl Serving {
 
     /// Replicas, best first: this node, then live ones in an order of the key's own, so that one
     /// replica's cache serves a key.
-    fn candidates(&self, key: &StoredKey, replicas: &[NodeId]) -> VecDeque<NodeId> {
+    pub(super) fn candidates(&self, key: &StoredKey, replicas: &[NodeId]) -> VecDeque<NodeId> {
         let mut order: Vec<(u8, usize, &NodeId)> = Vec::with_capacity(replicas.len());
         let start = usize::try_from(key.digest() % replicas.len() as u64).unwrap_or(0);
         for (i, node) in replicas.iter().enumerate() {
@@ -205,7 +205,7 @@ impl Serving {
         let call_time = |whole| Self::read_deadline(until, whole);
         let mut spares = self.candidates(key, replicas);
         spares.retain(|node| ballots.iter().all(|ballot| ballot.node != *node));
-        // Every pass makes one more ballot whole or merged, or uses up a spare, so this ends.
+        // Every pass makes one more ballot whole or merged, so this ends.
         for _ in 0..=2 * replicas.len() {
             let (newest, newest_step, covered) = newest_of(&ballots);
             let shown = newest.as_ref().map(|r| (r.version(), r.crc()));
@@ -235,25 +235,36 @@ impl Serving {
             ballots[open] = match answer {
                 Ok(ballot) => ballot,
                 Err(error) => {
-                    // Somebody who was not asked yet votes in its place.
-                    let Some(spare) = spares.pop_front() else {
-                        return Err(RequestError::TooFewVotes {
-                            got: ballots.len() - 1,
-                            need: quorum.r,
-                            reason: reason(&error),
-                        });
-                    };
-                    let links = self.links.clone();
-                    let vote = ask(links, spare.clone(), p, key.clone(), true, call_time(false));
-                    match vote.await.1 {
-                        Ok(ballot) => ballot,
-                        // The next round meets the same open ballot and the next spare.
-                        Err(_) => continue,
-                    }
+                    let stand_in = self.stand_in(p, key, &mut spares, until, error).await;
+                    stand_in.map_err(|error| RequestError::TooFewVotes {
+                        got: ballots.len() - 1,
+                        need: quorum.r,
+                        reason: reason(&error),
+                    })?
                 }
             };
         }
         Err(RequestError::Contended)
+    }
+
+    /// The vote of somebody who was not asked yet, in place of a replica that failed with `error`;
+    /// without any, the last failure.
+    async fn stand_in(
+        &self,
+        p: PartitionId,
+        key: &StoredKey,
+        spares: &mut VecDeque<NodeId>,
+        until: Instant,
+        mut error: RpcError,
+    ) -> Result<Ballot, RpcError> {
+        while let Some(spare) = spares.pop_front() {
+            let time = Self::read_deadline(until, false);
+            match ask(self.links.clone(), spare, p, key.clone(), true, time).await.1 {
+                Ok(ballot) => return Ok(ballot),
+                Err(failed) => error = failed,
+            }
+        }
+        Err(error)
     }
 
     /// All votes are known: writes the newest back if one of them is older.
@@ -375,30 +386,4 @@ async fn ask_merged(
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    const SHOWN: (Version, u32) = (Version { micros: 5, origin: 1 }, 7);
-
-    fn answer(micros: Option<u64>) -> StatAnswer {
-        let version = micros.map(|micros| Version { micros, origin: 1 });
-        StatAnswer { version, crc: if micros == Some(5) { 7 } else { 8 } }
-    }
-
-    #[test]
-    fn an_index_answer_proves_a_vote_only_where_steps_allow_it() {
-        let at = |micros, step, shown, covered| {
-            index_agrees(answer(micros), StepNumber(step), shown, StepNumber(3), covered)
-        };
-        assert!(at(Some(5), 3, Some(SHOWN), false), "it holds the very record");
-        assert!(at(Some(5), 2, Some(SHOWN), false), "at an earlier step as well");
-        assert!(!at(Some(5), 4, Some(SHOWN), false), "a later snapshot may hold something newer");
-        assert!(!at(Some(6), 3, Some(SHOWN), true), "it holds something newer");
-        assert!(at(None, 3, Some(SHOWN), true), "both see the record in the same snapshot");
-        assert!(!at(None, 2, Some(SHOWN), true), "an earlier snapshot may lack it");
-        assert!(!at(None, 3, Some(SHOWN), false), "the record is in the other's index only");
-        assert!(at(Some(4), 3, Some(SHOWN), true), "an older entry under the same snapshot");
-        assert!(at(None, 3, None, true) && at(None, 2, None, true));
-        assert!(!at(None, 4, None, true) && !at(Some(4), 3, None, true));
-    }
-}
+mod tests;

@@ -5,7 +5,6 @@ use std::time::Duration;
 use futures::{StreamExt, stream};
 use tako_types::PartitionId;
 use tokio::time::{Instant, MissedTickBehavior, interval};
-use tokio_util::sync::CancellationToken;
 
 use super::Snapshotter;
 
@@ -17,13 +16,13 @@ const AT_ONCE: usize = 4;
 
 impl Snapshotter {
     /// Looks each second whether peers see later steps; runs until the shutdown.
-    pub async fn follow(&self, shutdown: CancellationToken) {
+    pub async fn follow(&self) {
         let mut behind: std::collections::HashMap<PartitionId, Instant> = Default::default();
         let mut ticks = interval(EVERY);
         ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
         loop {
             tokio::select! {
-                () = shutdown.cancelled() => return,
+                () = self.shutdown.cancelled() => return,
                 _ = ticks.tick() => {}
             }
             let now = Instant::now();
@@ -36,13 +35,16 @@ impl Snapshotter {
                     due.push(p);
                 }
             }
-            stream::iter(due)
-                .for_each_concurrent(AT_ONCE, |p| async move {
-                    if let Err(error) = self.engine.open_latest(p).await {
-                        tracing::warn!(partition = p.0, "cannot open a later step: {error}");
-                    }
-                })
-                .await;
+            let opened = stream::iter(due).for_each_concurrent(AT_ONCE, |p| async move {
+                if let Err(error) = self.engine.open_latest(p).await {
+                    tracing::warn!(partition = p.0, "cannot open a later step: {error}");
+                }
+            });
+            // A store that does not answer must not hold up the shutdown.
+            tokio::select! {
+                () = self.shutdown.cancelled() => return,
+                () = opened => {}
+            }
         }
     }
 }

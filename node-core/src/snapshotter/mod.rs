@@ -67,6 +67,9 @@ pub enum StepError {
         /// What the last replica said.
         reason: String,
     },
+    /// The process ends: what it holds is left to the next step, here or elsewhere.
+    #[error("this node is shutting down")]
+    Stopping,
 }
 
 impl StepError {
@@ -76,7 +79,7 @@ impl StepError {
         match self {
             Self::Snapshot(error) => error.kind(),
             Self::Engine(error) => error.kind(),
-            Self::Fetch { .. } => ErrorKind::Unavailable,
+            Self::Fetch { .. } | Self::Stopping => ErrorKind::Unavailable,
         }
     }
 }
@@ -109,19 +112,22 @@ pub struct Snapshotter {
     snapshots: Arc<Snapshots>,
     slots: Mutex<HashMap<PartitionId, Arc<Slot>>>,
     at_once: Semaphore,
+    shutdown: CancellationToken,
     metrics: StepMetrics,
 }
 
 impl Snapshotter {
-    /// A snapshotter for the partitions of this node.
+    /// A snapshotter for the partitions of this node; `shutdown` ends steps in progress, and none
+    /// starts after it.
     #[must_use]
-    pub fn new(links: Arc<Links>, engine: Arc<Engine>) -> Arc<Self> {
+    pub fn new(links: Arc<Links>, engine: Arc<Engine>, shutdown: CancellationToken) -> Arc<Self> {
         Arc::new(Self {
             links,
             snapshots: engine.snapshots().clone(),
             engine,
             slots: Mutex::new(HashMap::new()),
             at_once: Semaphore::new(AT_ONCE),
+            shutdown,
             metrics: StepMetrics::default(),
         })
     }
@@ -137,12 +143,12 @@ impl Snapshotter {
     }
 
     /// Takes steps in turn until the shutdown.
-    pub async fn run(self: Arc<Self>, shutdown: CancellationToken) {
+    pub async fn run(self: Arc<Self>) {
         let mut ticks = interval(LOOK_EVERY);
         ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
         loop {
             tokio::select! {
-                () = shutdown.cancelled() => return,
+                () = self.shutdown.cancelled() => return,
                 _ = ticks.tick() => {}
             }
             let due: Vec<PartitionId> = self
@@ -157,11 +163,7 @@ impl Snapshotter {
                 let this = self.clone();
                 async move { this.step_logged(p).await }
             });
-            // A step that is dropped is one that did not happen, or that the next writer finds.
-            tokio::select! {
-                () = shutdown.cancelled() => return,
-                () = steps => {}
-            }
+            steps.await;
         }
     }
 
@@ -172,6 +174,7 @@ impl Snapshotter {
                 let ms = started.elapsed().as_millis();
                 tracing::debug!(partition = p.0, step = step.0, ms, "step");
             }
+            Err(StepError::Stopping) => {}
             Err(error) => {
                 self.slot(p).timing.lock().on_failure();
                 tracing::warn!(partition = p.0, "no step: {error}");
@@ -186,6 +189,17 @@ impl Snapshotter {
     /// # Errors
     /// [`StepError`]; nothing is half done, the next try starts anew.
     pub async fn step_here(&self, p: PartitionId) -> Result<StepNumber, StepError> {
+        // However slow the store is, it must not hold up the shutdown. A step that is dropped is
+        // one that did not happen, or that the next writer finds.
+        tokio::select! {
+            biased;
+            () = self.shutdown.cancelled() => Err(StepError::Stopping),
+            result = self.step_alone(p) => result,
+        }
+    }
+
+    /// A step beside which none of the same partition goes on here.
+    async fn step_alone(&self, p: PartitionId) -> Result<StepNumber, StepError> {
         let _permit = self.at_once.acquire().await.map_err(|_| EngineError::Opening(p))?;
         let slot = self.slot(p);
         let mut writer = slot.writer.lock().await;

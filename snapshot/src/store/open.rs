@@ -151,7 +151,24 @@ fn open_s3(settings: &StoreSettings, rest: &str) -> Result<Store, StoreError> {
     }
     // Fails only when another provider is installed already, which serves as well.
     let _ = rustls::crypto::ring::default_provider().install_default();
-    let mut builder = AmazonS3Builder::from_env()
+    let environment = std::env::vars_os()
+        .filter_map(|(name, value)| Some((name.into_string().ok()?, value.into_string().ok()?)));
+    let builder = s3_builder(settings, bucket, environment.collect());
+    let store = builder.build().map_err(|error| wrong(format!("`{}`: {error}", settings.url)))?;
+    Ok(Store::new(Arc::new(store), Path::from(prefix), false))
+}
+
+/// The client's settings: the configuration's, else those of the environment, else defaults.
+fn s3_builder(
+    settings: &StoreSettings,
+    bucket: &str,
+    environment: Vec<(String, String)>,
+) -> AmazonS3Builder {
+    let mut builder = AmazonS3Builder::new();
+    for (key, value) in left_to_environment(settings, environment) {
+        builder = builder.with_config(key, value);
+    }
+    builder = builder
         .with_bucket_name(bucket)
         .with_conditional_put(S3ConditionalPut::ETagMatch)
         .with_config(AmazonS3ConfigKey::Client(ClientConfigKey::Timeout), REQUEST_TIMEOUT)
@@ -182,8 +199,31 @@ fn open_s3(settings: &StoreSettings, rest: &str) -> Result<Store, StoreError> {
             allow_http.to_string(),
         );
     }
-    let store = builder.build().map_err(|error| wrong(format!("`{}`: {error}", settings.url)))?;
-    Ok(Store::new(Arc::new(store), Path::from(prefix), false))
+    builder
+}
+
+/// The `AWS_*` variables, without those that would overrule the configuration under another name:
+/// a second endpoint that the client prefers, and what belongs to other credentials.
+fn left_to_environment(
+    settings: &StoreSettings,
+    environment: Vec<(String, String)>,
+) -> Vec<(AmazonS3ConfigKey, String)> {
+    let mut known: Vec<(AmazonS3ConfigKey, String)> = environment
+        .into_iter()
+        .filter(|(name, _)| name.starts_with("AWS_"))
+        .filter_map(|(name, value)| Some((name.to_ascii_lowercase().parse().ok()?, value)))
+        .collect();
+    let own_key = settings.access_key_id.as_ref();
+    let same_key = known
+        .iter()
+        .any(|(key, value)| *key == AmazonS3ConfigKey::AccessKeyId && Some(value) == own_key);
+    known.retain(|(key, _)| match key {
+        AmazonS3ConfigKey::S3Endpoint => settings.endpoint.is_none(),
+        AmazonS3ConfigKey::Token => own_key.is_none() || same_key,
+        AmazonS3ConfigKey::SkipSignature => own_key.is_none(),
+        _ => true,
+    });
+    known
 }
 
 #[cfg(test)]
@@ -213,6 +253,95 @@ mod tests {
         let s3 = Store::open(&s3).expect("s3");
         assert_eq!(s3.root().as_ref(), "c1");
         assert!(!s3.is_local());
+    }
+
+    /// What the client is told for `config` (the body of `store:`) within an environment.
+    fn s3(config: &str, environment: &[(&str, &str)]) -> impl Fn(AmazonS3ConfigKey) -> String {
+        let text = format!(
+            "store:\n    url: s3://bucket/c1\n{config}active_deployment: d\ndeployments:\n  d:\n    \
+             hash: {{buckets_per_key: 1}}\n    buckets:\n      b1:\n        n1: [localhost, 4701]\n"
+        );
+        let parsed = tako_types::config::Config::parse(&text).expect("a valid configuration");
+        let settings = StoreSettings::from(parsed.cluster.store.as_ref().expect("a store"));
+        let environment =
+            environment.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned()));
+        let builder = s3_builder(&settings, "bucket", environment.collect());
+        move |key| builder.get_config_value(&key).unwrap_or_default()
+    }
+
+    const ALLOW_HTTP: AmazonS3ConfigKey = AmazonS3ConfigKey::Client(ClientConfigKey::AllowHttp);
+
+    #[test]
+    fn the_environment_says_what_the_configuration_leaves_out() {
+        let environment = [
+            ("AWS_ENDPOINT", "http://environment:9000"),
+            ("AWS_REGION", "eu-1"),
+            ("AWS_ACCESS_KEY_ID", "id"),
+            ("AWS_SECRET_ACCESS_KEY", "secret"),
+            ("AWS_SESSION_TOKEN", "token"),
+            ("AWS_ALLOW_HTTP", "true"),
+            ("AWS_VIRTUAL_HOSTED_STYLE_REQUEST", "true"),
+            ("AWS_BUCKET", "another"),
+            ("ENDPOINT", "http://not-ours"),
+        ];
+        // `no` is the default, so it is no word against the environment either.
+        for config in ["", "    path_style: no\n    allow_http: no\n"] {
+            let told = s3(config, &environment);
+            assert_eq!(told(AmazonS3ConfigKey::Endpoint), "http://environment:9000");
+            assert_eq!(told(AmazonS3ConfigKey::Region), "eu-1");
+            assert_eq!(told(AmazonS3ConfigKey::AccessKeyId), "id");
+            assert_eq!(told(AmazonS3ConfigKey::SecretAccessKey), "secret");
+            assert_eq!(told(AmazonS3ConfigKey::Token), "token");
+            assert_eq!(told(ALLOW_HTTP), "true");
+            assert_eq!(told(AmazonS3ConfigKey::VirtualHostedStyleRequest), "true");
+            assert_eq!(told(AmazonS3ConfigKey::Bucket), "bucket");
+        }
+        let told = s3("", &[]);
+        assert_eq!(told(ALLOW_HTTP), "false");
+        assert_eq!(told(AmazonS3ConfigKey::Endpoint), "");
+    }
+
+    #[test]
+    fn what_the_configuration_says_wins_over_the_environment() {
+        let config = "    endpoint: http://configured:9000\n    region: us-2\n    \
+                      access_key_id: own\n    secret_access_key: hidden\n    path_style: yes\n    \
+                      allow_http: yes\n";
+        let told = s3(
+            config,
+            &[
+                ("AWS_ENDPOINT", "http://environment:9000"),
+                ("AWS_ENDPOINT_URL_S3", "http://preferred:9000"),
+                ("AWS_REGION", "eu-1"),
+                ("AWS_DEFAULT_REGION", "eu-2"),
+                ("AWS_ACCESS_KEY_ID", "id"),
+                ("AWS_SECRET_ACCESS_KEY", "secret"),
+                ("AWS_SESSION_TOKEN", "token"),
+                ("AWS_SKIP_SIGNATURE", "true"),
+                ("AWS_ALLOW_HTTP", "false"),
+                ("AWS_VIRTUAL_HOSTED_STYLE_REQUEST", "true"),
+            ],
+        );
+        assert_eq!(told(AmazonS3ConfigKey::Endpoint), "http://configured:9000");
+        assert_eq!(told(AmazonS3ConfigKey::S3Endpoint), "", "the client would prefer it");
+        assert_eq!(told(AmazonS3ConfigKey::Region), "us-2");
+        assert_eq!(told(AmazonS3ConfigKey::AccessKeyId), "own");
+        assert_eq!(told(AmazonS3ConfigKey::SecretAccessKey), "hidden");
+        assert_eq!(told(AmazonS3ConfigKey::Token), "", "it belongs to another key");
+        assert_eq!(told(AmazonS3ConfigKey::SkipSignature), "false");
+        assert_eq!(told(ALLOW_HTTP), "true");
+        assert_eq!(told(AmazonS3ConfigKey::VirtualHostedStyleRequest), "false");
+    }
+
+    #[test]
+    fn a_session_token_goes_with_its_key_wherever_that_is_named() {
+        let environment = [
+            ("AWS_ACCESS_KEY_ID", "id"),
+            ("AWS_SECRET_ACCESS_KEY", "secret"),
+            ("AWS_SESSION_TOKEN", "token"),
+        ];
+        let told = s3("    access_key_id: id\n", &environment);
+        assert_eq!(told(AmazonS3ConfigKey::SecretAccessKey), "secret");
+        assert_eq!(told(AmazonS3ConfigKey::Token), "token");
     }
 
     #[test]

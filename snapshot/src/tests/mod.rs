@@ -6,6 +6,7 @@
 mod budget;
 mod cached;
 mod faults;
+mod grace;
 mod leases;
 mod model;
 mod steps;
@@ -35,7 +36,11 @@ pub(crate) struct Moved(AtomicI64);
 
 impl Moved {
     pub(crate) fn by_hours(&self, hours: i64) {
-        self.0.fetch_add(hours * 3_600_000_000, Ordering::Relaxed);
+        self.by_minutes(hours * 60);
+    }
+
+    pub(crate) fn by_minutes(&self, minutes: i64) {
+        self.0.fetch_add(minutes * 60_000_000, Ordering::Relaxed);
     }
 }
 

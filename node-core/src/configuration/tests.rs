@@ -1,0 +1,59 @@
+use std::sync::Barrier;
+
+use tako_journal::FsDisk;
+use tako_types::config::Config;
+
+use super::*;
+
+/// A document with this number; `interval_s` makes its content its own.
+fn document(number: u64, interval_s: u64) -> Published {
+    let text = format!(
+        "partitions: 4\nsnapshot: {{interval: {interval_s}s}}\nactive_deployment: d\ndeployments:\n  \
+         d:\n    hash: {{buckets_per_key: 1}}\n    buckets:\n      b1:\n        n1: [localhost, 4701]\n"
+    );
+    let config = Arc::new(Config::parse(&text).expect("a valid configuration"));
+    tako_ring::publish(config, number, None).expect("it can be laid out")
+}
+
+/// Offers all documents at the same time, each from a thread of its own.
+fn adopt_at_once(cell: &ConfigCell, documents: Vec<Published>) {
+    let start = Barrier::new(documents.len());
+    std::thread::scope(|scope| {
+        for document in documents {
+            let start = &start;
+            scope.spawn(move || {
+                start.wait();
+                let _ = cell.adopt(document);
+            });
+        }
+    });
+}
+
+#[test]
+fn of_documents_that_arrive_at_once_the_newest_is_in_force_and_on_disk() {
+    for _ in 0..8 {
+        let folder = tempfile::tempdir().expect("a temporary folder");
+        let cell =
+            ConfigCell::new(document(1, 1), Arc::new(FsDisk), Some(folder.path().to_owned()))
+                .expect("kept");
+        adopt_at_once(&cell, (2..=7).map(|number| document(number, number)).collect());
+        assert_eq!(cell.epoch().number, 7, "an older document came late");
+        let kept = newest_kept(&FsDisk, folder.path()).expect("a document");
+        assert_eq!(kept.epoch, cell.epoch());
+        assert_eq!(cell.refused(), None);
+    }
+}
+
+#[test]
+fn of_two_documents_of_one_number_the_one_in_force_is_the_one_on_disk() {
+    for _ in 0..8 {
+        let folder = tempfile::tempdir().expect("a temporary folder");
+        let cell =
+            ConfigCell::new(document(1, 1), Arc::new(FsDisk), Some(folder.path().to_owned()))
+                .expect("kept");
+        adopt_at_once(&cell, (2..=5).map(|interval_s| document(2, interval_s)).collect());
+        let kept = newest_kept(&FsDisk, folder.path()).expect("a document");
+        assert_eq!(kept.epoch, cell.epoch());
+        assert!(cell.refused().is_some_and(|reason| reason.contains("differs")));
+    }
+}

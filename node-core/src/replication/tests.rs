@@ -1,0 +1,255 @@
+//! Requests over replicas that answer as a test says, in virtual time.
+
+use std::{
+    collections::BTreeMap,
+    sync::{Mutex, OnceLock},
+};
+
+use async_trait::async_trait;
+use bytes::Bytes;
+use tako_flatbuf::{
+    CallHead, Caller, MemoryNetwork, Network, PeerOptions, Peers, PutOutcome, Record, RecordHead,
+    Request, Response, ServeOptions, Service, StatAnswer, serve,
+};
+use tako_journal::FsDisk;
+use tako_types::{
+    Incarnation, Key, Kind, StepNumber, StoredKey, SystemClock, Version, config::Config,
+};
+use tokio_util::sync::CancellationToken;
+
+use super::*;
+use crate::{configuration::ConfigCell, membership::Membership};
+
+/// What a fake replica answers; `None`: it never does.
+type Answers = Box<dyn Fn(&Request) -> Option<Result<Response, RpcError>> + Send + Sync>;
+
+/// A replica that does as it is told and counts what it was asked.
+#[derive(Default)]
+struct Fake {
+    answers: OnceLock<Answers>,
+    asked: Mutex<BTreeMap<&'static str, usize>>,
+}
+
+#[async_trait]
+impl Service for Fake {
+    async fn call(
+        &self,
+        caller: &Caller,
+        _: &CallHead,
+        request: Request,
+    ) -> Result<Response, RpcError> {
+        let name = match &request {
+            Request::Hello { cluster, .. } => {
+                let (node, incarnation) = (caller.node.clone(), Incarnation(1));
+                return Ok(Response::Hello { cluster: *cluster, node, incarnation });
+            }
+            Request::Put { .. } => "put",
+            Request::Get { .. } => "get",
+            Request::Stat { .. } => "stat",
+            _ => "other",
+        };
+        *self.asked.lock().expect("no test panics holding it").entry(name).or_default() += 1;
+        match self.answers.get().and_then(|answers| answers(&request)) {
+            Some(answer) => answer,
+            None => std::future::pending().await,
+        }
+    }
+}
+
+impl Fake {
+    fn answers(
+        &self,
+        answers: impl Fn(&Request) -> Option<Result<Response, RpcError>> + Send + Sync + 'static,
+    ) {
+        assert!(self.answers.set(Box::new(answers)).is_ok(), "told once");
+    }
+
+    fn asked(&self, name: &str) -> usize {
+        self.asked.lock().expect("no test panics holding it").get(name).copied().unwrap_or(0)
+    }
+}
+
+/// A serving process that is no replica itself, over fake replicas of every key.
+struct Fakes {
+    serving: Arc<Serving>,
+    /// In the order in which a read of [`key`] asks them.
+    replicas: Vec<Arc<Fake>>,
+    _stop: tokio_util::sync::DropGuard,
+}
+
+fn key() -> StoredKey {
+    Key::new(0, Bytes::from_static(b"k")).expect("a short key").stored()
+}
+
+async fn fakes(count: usize) -> Fakes {
+    let mut text = String::from(
+        "partitions: 1\nactive_deployment: d\ndeployments:\n  d:\n    hash: {buckets_per_key: 1}\n    \
+         buckets:\n      b1:\n",
+    );
+    for n in 1..=count {
+        text.push_str(&format!("        n{n}: [n{n}, {}]\n", 4700 + n));
+    }
+    let config = Arc::new(Config::parse(&text).expect("a valid configuration"));
+    let document = tako_ring::publish(config, 1, None).expect("it can be laid out");
+    let config =
+        Arc::new(ConfigCell::new(document, Arc::new(FsDisk), None).expect("nothing to keep"));
+    let network = MemoryNetwork::new();
+    let me = NodeId::new("proxy");
+    let peers = Peers::new(Arc::new(network.as_host("proxy")), PeerOptions::new(me.clone()));
+    let links = Links::new(me, config, Arc::new(Membership::default()), Arc::new(peers));
+    let serving = Serving::new(links.clone(), HybridClock::new(Arc::new(SystemClock), 1, 0));
+    let stop = CancellationToken::new();
+    let current = links.config.current();
+    let mut replicas = Vec::new();
+    for id in serving.candidates(&key(), current.replicas(PartitionId(0))) {
+        let node = current.node(&id).expect("it is in the configuration");
+        let address = format!("{}:{}", node.host, node.rpc_port);
+        let listener = network.listen(&address).await.expect("free");
+        let fake = Arc::new(Fake::default());
+        tokio::spawn(serve(listener, fake.clone(), ServeOptions::default(), stop.clone()));
+        replicas.push(fake);
+    }
+    Fakes { serving, replicas, _stop: stop.drop_guard() }
+}
+
+fn record(micros: u64) -> Record {
+    let head = RecordHead {
+        version: Version { micros, origin: 1 },
+        kind: Kind::Value,
+        expires_at_micros: 0,
+        flags: 0,
+    };
+    Record::encode(&key(), head, None, b"value")
+}
+
+fn accepted() -> Option<Result<Response, RpcError>> {
+    let known = Vec::new();
+    Some(Ok(Response::Put(PutOutcome::Accepted {
+        incarnation: Incarnation(1),
+        voting: true,
+        known,
+    })))
+}
+
+/// The vote of a replica at step 0 whose newest entry is of `micros`, asked in either way.
+fn votes(request: &Request, micros: u64) -> Option<Result<Response, RpcError>> {
+    let (record, step) = (record(micros), StepNumber(0));
+    match request {
+        Request::Get { .. } => {
+            Some(Ok(Response::Get { record: Some(record), step, covered: false, voting: true }))
+        }
+        Request::Stat { .. } => {
+            let answers = vec![StatAnswer { version: Some(record.version()), crc: record.crc() }];
+            Some(Ok(Response::Stat { answers, step, voting: true }))
+        }
+        _ => accepted(),
+    }
+}
+
+fn write() -> Write {
+    Write {
+        key: key(),
+        kind: Kind::Value,
+        value: Bytes::from_static(b"value"),
+        content_type: None,
+        flags: 0,
+        expires_at_micros: 0,
+        timestamp_micros: None,
+        w: None,
+    }
+}
+
+fn finishing(serving: &Serving) -> usize {
+    serving.finishing_count.load(Ordering::Acquire)
+}
+
+const LONG: Duration = Duration::from_secs(60);
+
+#[tokio::test(start_paused = true)]
+async fn what_is_left_of_a_write_is_counted_until_its_last_peer_failed_or_never_answered() {
+    let fakes = fakes(5).await;
+    for replica in &fakes.replicas[..3] {
+        replica.answers(|_| accepted());
+    }
+    fakes.replicas[3].answers(|_| None);
+    fakes.replicas[4].answers(|_| Some(Err(RpcError::new(ErrorKind::Internal, "broken"))));
+    fakes.serving.put(write(), LONG).await.expect("three of five took it");
+    assert_eq!(finishing(&fakes.serving), 1, "the silent peer is waited for behind the answer");
+    fakes.serving.finish().await;
+    assert_eq!(finishing(&fakes.serving), 0);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_write_that_is_cancelled_while_it_waits_for_its_rest_is_not_counted_for_ever() {
+    let fakes = fakes(3).await;
+    let serving = &fakes.serving;
+    for replica in &fakes.replicas[..2] {
+        replica.answers(|_| accepted());
+    }
+    fakes.replicas[2].answers(|_| None);
+    let release = CancellationToken::new();
+    for _ in 0..FINISHING_COUNT_MAX {
+        serving.finish_later(release.clone().cancelled_owned()).await;
+    }
+    // No room behind the answer: each of these awaits its own rest, and its client leaves first.
+    for _ in 0..3 {
+        let put = tokio::time::timeout(CALL_DEADLINE / 2, serving.put(write(), LONG)).await;
+        assert!(put.is_err(), "the third replica never answers");
+    }
+    assert_eq!(finishing(serving), FINISHING_COUNT_MAX);
+    release.cancel();
+    serving.finish().await;
+    assert_eq!(finishing(serving), 0);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_replica_that_stops_answering_in_the_middle_of_a_read_is_replaced_by_another() {
+    let fakes = fakes(3).await;
+    fakes.replicas[0].answers(|request| votes(request, 5));
+    // Its index answer must be settled by its whole vote, which never comes.
+    fakes.replicas[1].answers(|request| match request {
+        Request::Stat { .. } => votes(request, 9),
+        _ => None,
+    });
+    fakes.replicas[2].answers(|request| votes(request, 9));
+    let read = Read { key: key(), r: None };
+    let found = fakes.serving.get(&read, LONG).await.expect("two of three answer");
+    assert_eq!(found.map(|record| record.version().micros), Some(9));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_replica_that_stopped_answering_costs_a_read_one_time_out_however_many_others_fail() {
+    let fakes = fakes(7).await;
+    fakes.replicas[0].answers(|request| votes(request, 5));
+    fakes.replicas[1].answers(|request| match request {
+        Request::Stat { .. } => votes(request, 9),
+        _ => None,
+    });
+    for replica in &fakes.replicas[2..4] {
+        replica.answers(|request| votes(request, 5));
+    }
+    for replica in &fakes.replicas[4..6] {
+        replica.answers(|_| Some(Err(RpcError::new(ErrorKind::Unavailable, "recovering"))));
+    }
+    fakes.replicas[6].answers(|request| votes(request, 9));
+    let read = Read { key: key(), r: None };
+    let started = Instant::now();
+    let found = fakes.serving.get(&read, LONG).await.expect("four of seven answer");
+    assert_eq!(found.map(|record| record.version().micros), Some(9));
+    assert_eq!(fakes.replicas[1].asked("get"), 1, "asked in vain once");
+    assert!(started.elapsed() < 2 * CALL_DEADLINE, "took {:?}", started.elapsed());
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_read_with_nobody_left_to_stand_in_fails_instead_of_answering_the_older_record() {
+    let fakes = fakes(3).await;
+    fakes.replicas[0].answers(|request| votes(request, 5));
+    fakes.replicas[1].answers(|request| match request {
+        Request::Stat { .. } => votes(request, 9),
+        _ => None,
+    });
+    fakes.replicas[2].answers(|_| None);
+    let read = Read { key: key(), r: None };
+    let error = fakes.serving.get(&read, LONG).await.expect_err("one vote is no quorum");
+    assert!(matches!(error, RequestError::TooFewVotes { got: 1, need: 2, .. }), "{error}");
+}
