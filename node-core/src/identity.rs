@@ -16,7 +16,7 @@ pub struct IdentityKeeper {
     blocking: Blocking,
     folder: PathBuf,
     cluster: ClusterId,
-    identity: Mutex<Identity>,
+    identity: Arc<Mutex<Identity>>,
 }
 
 impl IdentityKeeper {
@@ -28,7 +28,13 @@ impl IdentityKeeper {
         folder: PathBuf,
         identity: Identity,
     ) -> Self {
-        Self { disk, blocking, folder, cluster: identity.cluster, identity: Mutex::new(identity) }
+        Self {
+            disk,
+            blocking,
+            folder,
+            cluster: identity.cluster,
+            identity: Arc::new(Mutex::new(identity)),
+        }
     }
 
     /// The cluster whose data this is.
@@ -39,19 +45,26 @@ impl IdentityKeeper {
 
     /// Changes the identity; it is durable when this returns.
     ///
+    /// Guarantee: changes reach the disk one by one, also when a caller gives up waiting; its
+    /// change then still happens or not, as a whole.
+    ///
     /// # Errors
     /// [`IdentityError`]; the old identity then stays in force.
     pub async fn change(&self, change: impl FnOnce(&mut Identity)) -> Result<(), IdentityError> {
-        let mut held = self.identity.lock().await;
+        let mut held = self.identity.clone().lock_owned().await;
         let mut next = held.clone();
         change(&mut next);
         if next == *held {
             return Ok(());
         }
-        let (disk, folder, stored) = (self.disk.clone(), self.folder.clone(), next.clone());
-        self.blocking.run(move || stored.store(disk.as_ref(), &folder)).await?;
-        *held = next;
-        Ok(())
+        let (disk, folder) = (self.disk.clone(), self.folder.clone());
+        // The lock goes along: a caller that is dropped must not let the next one in too early.
+        let store = move || {
+            next.store(disk.as_ref(), &folder)?;
+            *held = next;
+            Ok(())
+        };
+        self.blocking.run(store).await
     }
 
     /// Remembers incarnations of other nodes.
@@ -71,5 +84,47 @@ impl IdentityKeeper {
     /// The identity as it is on disk.
     pub async fn held(&self) -> Identity {
         self.identity.lock().await.clone()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use futures::FutureExt;
+    use tako_types::config::Durability;
+
+    use super::*;
+    use tako_journal::FsDisk;
+
+    #[tokio::test]
+    async fn a_change_whose_caller_gave_up_is_not_undone_by_the_next_one() {
+        let folder = tempfile::tempdir().expect("a temporary folder");
+        let identity = Identity {
+            cluster: ClusterId(7),
+            node: NodeId::new("n1"),
+            incarnation: Incarnation(1),
+            clock_ceiling_micros: 0,
+            boot_id: String::new(),
+            clean: false,
+            durability: Durability::Fsync,
+            recovered: false,
+            refilled: Default::default(),
+            forgotten: Default::default(),
+            earlier: Default::default(),
+            known: Default::default(),
+        };
+        let keeper = IdentityKeeper::new(
+            Arc::new(FsDisk),
+            Blocking::Threads,
+            folder.path().to_owned(),
+            identity,
+        );
+        // Polled once, then dropped, as a call is whose deadline passed.
+        let known = [(NodeId::new("n2"), Incarnation(9))];
+        drop(keeper.remember(&known).now_or_never());
+        keeper.change(|identity| identity.recovered = true).await.expect("stored");
+        let held = keeper.held().await;
+        assert!(held.recovered);
+        assert_eq!(held.known, known.into());
+        assert_eq!(Identity::load(&FsDisk, folder.path()).expect("intact"), Some(held));
     }
 }

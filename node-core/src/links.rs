@@ -9,7 +9,7 @@ use std::{
 };
 
 use tako_flatbuf::{Peers, Request, Response, RpcError};
-use tako_types::{ErrorKind, NodeId, config::Published};
+use tako_types::{ErrorKind, Incarnation, NodeId, config::Published};
 
 use crate::{configuration::ConfigCell, membership::Membership, replica::Replica};
 
@@ -107,6 +107,27 @@ impl Links {
             _ => self.membership.on_answer(node),
         }
         answer
+    }
+
+    /// Refuses what a node answered from a data folder that another one came after: all it holds
+    /// was covered, refilled or deleted since, and must not come back.
+    ///
+    /// `covered` is the folder that the snapshot knows.
+    ///
+    /// # Errors
+    /// `Conflict`; the node will notice by itself and go on as a new folder.
+    pub(crate) fn check_folder(
+        &self,
+        node: &NodeId,
+        answered: Incarnation,
+        covered: Incarnation,
+    ) -> Result<(), RpcError> {
+        let known = self.membership.incarnation(node).unwrap_or_default().max(covered);
+        if known <= answered {
+            return Ok(());
+        }
+        let text = format!("{node} runs on data folder {answered}, but {known} came after it");
+        Err(RpcError::new(ErrorKind::Conflict, text))
     }
 
     /// Fetches a newer configuration from a node and adopts it; failures are logged by the cell.

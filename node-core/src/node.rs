@@ -14,9 +14,11 @@ use std::{path::PathBuf, sync::Arc, time::Duration};
 use tako_flatbuf::{
     Network, NodeState, PeerOptions, Peers, Request, ServeOptions, merge_encoded, serve,
 };
-use tako_journal::{Blocking, Disk, JournalOptions};
+use tako_journal::{Blocking, Disk, Identity, JournalOptions};
 use tako_snapshot::{SnapshotOptions, Snapshots, Store, StoreError, StoreSettings};
-use tako_types::{Clock, ClusterId, HybridClock, NodeId, config::Published, limits::CALL_DEADLINE};
+use tako_types::{
+    Clock, ClusterId, HybridClock, Lsn, NodeId, config::Published, limits::CALL_DEADLINE,
+};
 use tokio::{sync::Notify, time::Instant};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
@@ -39,6 +41,8 @@ use crate::{
 const JOURNAL_QUEUE_BYTES: usize = 128 << 20;
 /// Size of a journal file.
 pub const JOURNAL_FILE_BYTES: u64 = 16 << 20;
+/// Folders before this one that are remembered; their entries leave the journal with the next steps.
+const EARLIER_MAX: usize = 16;
 /// How often the clock's ceiling and the journal's files are looked at.
 const HOUSE_EVERY: Duration = Duration::from_secs(5);
 
@@ -226,6 +230,8 @@ impl Node {
             partitions_log2: current.partitions_log2(),
             journal_memory_bytes: settings.journal.memory_bytes,
             records_bytes: settings.cache.records_bytes,
+            forgotten: held.forgotten,
+            earlier: held.earlier.clone(),
         };
         let journal_options = JournalOptions {
             dir: folder.journal(),
@@ -247,9 +253,20 @@ impl Node {
             torn_bytes = recovered.torn_bytes,
             "journal replayed"
         );
-        if recovered.created && held.recovered {
+        if recovered.created && (held.recovered || !held.refilled.is_empty()) {
             lost = Some("the journal's files are gone".to_owned());
             renew = true;
+        }
+        if recovered.created || recovered.last_lsn < held.forgotten {
+            // Only this start sees that they are gone, and the numbers begin anew: both are kept
+            // before the first entry is taken.
+            let renewed = |identity: &mut Identity| {
+                identity.recovered = false;
+                identity.refilled.clear();
+                identity.forgotten = Lsn(0);
+                identity.earlier.clear();
+            };
+            identity.change(renewed).await?;
         }
         if let Some(damage) = &recovered.damage {
             lost = Some(format!("the journal is damaged: {damage:?}"));
@@ -335,6 +352,7 @@ impl Node {
             }
             self.replica.set_state(NodeState::Recovering);
             let renew = found.renew || shown.is_some();
+            let mut forgotten = None;
             if let Some(LostState::OldFolder { .. }) = shown {
                 // What it holds was covered, refilled or deleted since; none of it may count.
                 match self.folder.keep_journal("old") {
@@ -342,17 +360,24 @@ impl Node {
                     Err(error) => tracing::error!("cannot keep the old journal: {error}"),
                 }
                 engine.forget_replayed();
+                forgotten = Some(engine.replayed_lsn());
             }
-            while let Err(error) = self.start_anew(renew, found.damaged).await {
+            while let Err(error) = self.start_anew(renew, found.damaged, forgotten).await {
                 tracing::error!("cannot start anew, trying again: {error}");
                 tokio::time::sleep(Duration::from_secs(1)).await;
             }
             engine.trust_coverage();
+            for p in self.identity.held().await.refilled {
+                engine.set_voting(p, true);
+            }
             if !refill(&links, &self.replica, &partitions, accept_loss, &self.background).await {
                 return;
             }
-            while let Err(error) = self.identity.change(|identity| identity.recovered = true).await
-            {
+            let recovered = |identity: &mut Identity| {
+                identity.recovered = true;
+                identity.refilled.clear();
+            };
+            while let Err(error) = self.identity.change(recovered).await {
                 tracing::error!("cannot keep the identity, trying again: {error}");
                 tokio::time::sleep(Duration::from_secs(1)).await;
             }
@@ -368,8 +393,14 @@ impl Node {
         self.tasks.spawn(async move { snapshotter.follow().await });
     }
 
-    /// Goes on as a new data folder where this one is known not to hold what it acknowledged.
-    async fn start_anew(&self, renew: bool, damaged: bool) -> Result<(), NodeError> {
+    /// Goes on as a new data folder where this one is known not to hold what it acknowledged;
+    /// no entry up to `forgotten` counts any more.
+    async fn start_anew(
+        &self,
+        renew: bool,
+        damaged: bool,
+        forgotten: Option<Lsn>,
+    ) -> Result<(), NodeError> {
         let engine = self.replica.engine();
         let mut next = engine.incarnation();
         if renew {
@@ -387,6 +418,15 @@ impl Node {
         self.identity
             .change(|identity| {
                 identity.recovered = false;
+                identity.forgotten = forgotten.unwrap_or(identity.forgotten);
+                if renew {
+                    identity.refilled.clear();
+                    // What came since the replay is left out: a roll-back may be behind it.
+                    identity.earlier.insert(identity.incarnation, engine.replayed_lsn());
+                    while EARLIER_MAX < identity.earlier.len() {
+                        identity.earlier.pop_first();
+                    }
+                }
                 identity.incarnation = next;
             })
             .await?;

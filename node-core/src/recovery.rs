@@ -13,7 +13,7 @@ use tako_flatbuf::{NodeState, Record, Request, Response, RpcError};
 use tako_types::{
     ErrorKind, Incarnation, Lsn, NodeId, PartitionId, StepNumber, StoredKey, limits::CALL_DEADLINE,
 };
-use tokio::time::sleep;
+use tokio::{sync::Semaphore, time::sleep};
 use tokio_util::sync::CancellationToken;
 
 use crate::{engine::Engine, links::Links, replica::Replica};
@@ -22,6 +22,8 @@ use crate::{engine::Engine, links::Links, replica::Replica};
 const AT_ONCE: usize = 8;
 /// Pause before asking again who could not be reached.
 const AGAIN_AFTER: Duration = Duration::from_millis(500);
+/// How often what was refilled by then is kept.
+const KEEP_EVERY: Duration = Duration::from_secs(1);
 /// Keys asked for in one Fetch.
 const FETCH_KEYS: usize = 1_024;
 
@@ -107,7 +109,10 @@ async fn open_view(
 }
 
 /// Refills a node that lost state; each partition votes as soon as it may. `false` when the
-/// shutdown came first.
+/// shutdown came first. A partition that votes already is left as it is.
+///
+/// Guarantee: a partition that waits for others keeps none from being refilled, and what was
+/// refilled by then is kept in the identity.
 ///
 /// `accept_loss`: an operator said to go on without the replicas that cannot be reached.
 pub async fn refill(
@@ -117,12 +122,33 @@ pub async fn refill(
     accept_loss: bool,
     shutdown: &CancellationToken,
 ) -> bool {
-    let refills = stream::iter(partitions.iter().copied())
-        .for_each_concurrent(AT_ONCE, |p| refill_partition(links, replica, p, accept_loss));
+    let rounds = &Semaphore::new(AT_ONCE);
+    let left = partitions.iter().copied().filter(|p| !replica.engine().is_voting(*p));
+    let refills = stream::iter(left).for_each_concurrent(None, |p| async move {
+        let mut said = String::new();
+        loop {
+            // Only for the round: who waits for a peer must not keep others from theirs.
+            let permit = rounds.acquire().await;
+            let Err(waiting) = refill_round(links, replica, p, accept_loss).await else { return };
+            drop(permit);
+            if waiting != said {
+                tracing::warn!(partition = p.0, "recovering; {waiting}");
+                said = waiting;
+            }
+            sleep(AGAIN_AFTER).await;
+        }
+    });
+    let keeping = async {
+        loop {
+            sleep(KEEP_EVERY).await;
+            replica.keep_refilled(partitions).await;
+        }
+    };
     tokio::select! {
         biased;
         () = shutdown.cancelled() => false,
         () = refills => true,
+        () = keeping => false,
     }
 }
 
@@ -135,78 +161,68 @@ struct PulledFrom {
     overtaken: bool,
 }
 
-async fn refill_partition(
+/// Pulls the tails of all other replicas once; the partition votes if that was enough, else the
+/// error says what is waited for.
+async fn refill_round(
     links: &Arc<Links>,
     replica: &Arc<Replica>,
     p: PartitionId,
     accept_loss: bool,
-) {
+) -> Result<(), String> {
     let engine = replica.engine();
-    let mut said = String::new();
-    loop {
-        let current = links.config.current();
-        let quorum = current.quorum(p);
-        let others: Vec<NodeId> =
-            current.replicas(p).iter().filter(|node| **node != links.me).cloned().collect();
-        let pulls = stream::iter(others.clone())
-            .map(|node| async move {
-                let pulled = pull_all(links, engine, p, &node).await;
-                (node, pulled)
-            })
-            .buffer_unordered(others.len().max(1))
-            .collect::<Vec<_>>()
-            .await;
-        let mut intact = 0;
-        let mut answered = 0;
-        let mut newest = StepNumber(0);
-        let mut found = 0;
-        let mut overtaken = false;
-        let mut missing = Vec::new();
-        for (node, pulled) in pulls {
-            match pulled {
-                Ok(pulled) => {
-                    answered += 1;
-                    newest = newest.max(pulled.step);
-                    found += pulled.entries;
-                    overtaken |= pulled.overtaken;
-                    intact += usize::from(matches!(
-                        pulled.state,
-                        NodeState::Serving | NodeState::Draining
-                    ));
-                }
-                Err(error) => missing.push(format!("{node} ({})", error.message)),
+    let current = links.config.current();
+    let quorum = current.quorum(p);
+    let others: Vec<NodeId> =
+        current.replicas(p).iter().filter(|node| **node != links.me).cloned().collect();
+    let pulls = stream::iter(others.clone())
+        .map(|node| async move {
+            let pulled = pull_all(links, engine, p, &node).await;
+            (node, pulled)
+        })
+        .buffer_unordered(others.len().max(1))
+        .collect::<Vec<_>>()
+        .await;
+    let mut intact = 0;
+    let mut answered = 0;
+    let mut newest = StepNumber(0);
+    let mut found = 0;
+    let mut overtaken = false;
+    let mut missing = Vec::new();
+    for (node, pulled) in pulls {
+        match pulled {
+            Ok(pulled) => {
+                answered += 1;
+                newest = newest.max(pulled.step);
+                found += pulled.entries;
+                overtaken |= pulled.overtaken;
+                intact +=
+                    usize::from(matches!(pulled.state, NodeState::Serving | NodeState::Draining));
             }
+            Err(error) => missing.push(format!("{node} ({})", error.message)),
         }
-        // What a later step covers is in no tail any more: the own view must show that step.
-        if (overtaken || engine.step(p) < newest)
-            && let Err(error) = engine.open_latest(p).await
-        {
-            tracing::warn!(partition = p.0, "snapshot not readable yet: {error}");
-            sleep(AGAIN_AFTER).await;
-            continue;
-        }
-        let enough = quorum.w > 1 && intact > quorum.n - quorum.w;
-        let everybody = answered == others.len();
-        if enough || everybody || accept_loss {
-            // A cluster that never held anything has nothing to lose.
-            let unused = everybody && found == 0 && engine.step(p).0 == 0;
-            if !enough && !others.is_empty() && !unused {
-                tracing::warn!(
-                    partition = p.0,
-                    intact,
-                    "possible_loss: voting again without enough replicas that kept their state"
-                );
-            }
-            engine.set_voting(p, true);
-            return;
-        }
-        let waiting = missing.join(", ");
-        if waiting != said {
-            tracing::warn!(partition = p.0, intact, "recovering; waiting for {waiting}");
-            said = waiting;
-        }
-        sleep(AGAIN_AFTER).await;
     }
+    // What a later step covers is in no tail any more: the own view must show that step.
+    if (overtaken || engine.step(p) < newest)
+        && let Err(error) = engine.open_latest(p).await
+    {
+        return Err(format!("snapshot not readable yet: {error}"));
+    }
+    let enough = quorum.w > 1 && intact > quorum.n - quorum.w;
+    let everybody = answered == others.len();
+    if enough || everybody || accept_loss {
+        // A cluster that never held anything has nothing to lose.
+        let unused = everybody && found == 0 && engine.step(p).0 == 0;
+        if !enough && !others.is_empty() && !unused {
+            tracing::warn!(
+                partition = p.0,
+                intact,
+                "possible_loss: voting again without enough replicas that kept their state"
+            );
+        }
+        engine.set_voting(p, true);
+        return Ok(());
+    }
+    Err(format!("{intact} kept their state; waiting for {}", missing.join(", ")))
 }
 
 /// Pulls another replica's whole tail of a partition into this node's journal.
@@ -233,7 +249,9 @@ async fn pull_all(
         let Response::Tail { incarnation, upto, step, state, entries, more, .. } = answer else {
             return Err(RpcError::new(ErrorKind::Internal, "answered something else"));
         };
-        if !std::mem::take(&mut first) && incarnation != folder {
+        if std::mem::take(&mut first) {
+            links.check_folder(node, incarnation, folder)?;
+        } else if incarnation != folder {
             return Err(RpcError::new(ErrorKind::Conflict, "its data folder changed"));
         }
         pulled += entries.len();

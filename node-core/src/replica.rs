@@ -251,6 +251,15 @@ impl Replica {
         self.remember(&[(node.clone(), incarnation)]).await
     }
 
+    /// Keeps in the identity which of its partitions a recovering node refilled: a recovery that is
+    /// cut short goes on with the others. Best effort, for what is not kept is refilled again.
+    pub(crate) async fn keep_refilled(&self, partitions: &[PartitionId]) {
+        let voting = partitions.iter().copied().filter(|p| self.engine.is_voting(*p)).collect();
+        if let Err(error) = self.identity.change(|identity| identity.refilled = voting).await {
+            tracing::warn!("cannot keep what was refilled: {error}");
+        }
+    }
+
     /// Makes incarnations durable before anything is answered that may depend on them.
     pub(crate) async fn remember(&self, known: &[(NodeId, Incarnation)]) -> Result<(), RpcError> {
         let new: Vec<_> = known

@@ -4,10 +4,14 @@
 //! the crc is taken. Written to a temporary file, synced, renamed, folder synced: a reader sees
 //! the old or the new one. Blocking.
 
-use std::{collections::BTreeMap, io, path::Path};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    io,
+    path::Path,
+};
 
 use serde::{Deserialize, Serialize};
-use tako_types::{ClusterId, Incarnation, NodeId};
+use tako_types::{ClusterId, Incarnation, Lsn, NodeId, PartitionId};
 
 use crate::{
     Disk, Durability, IdentityError,
@@ -37,6 +41,16 @@ pub struct Identity {
     /// False while the folder is being refilled after lost state; then it must not vote.
     #[serde(default)]
     pub recovered: bool,
+    /// While `recovered` is false: the partitions that were refilled all the same.
+    #[serde(default)]
+    pub refilled: BTreeSet<PartitionId>,
+    /// Journal entries up to here are of a folder that another came after: none of them counts.
+    #[serde(default)]
+    pub forgotten: Lsn,
+    /// Which folders this one was before, each with the last LSN that it is known to have had as
+    /// such: what the snapshot covers of them is covered.
+    #[serde(default)]
+    pub earlier: BTreeMap<Incarnation, Lsn>,
     /// Newest data folder known of each other node; an acknowledgement of an older one is void.
     #[serde(default)]
     pub known: BTreeMap<NodeId, Incarnation>,

@@ -16,9 +16,12 @@ mod tail;
 mod vote;
 mod write;
 
-use std::sync::{
-    Arc,
-    atomic::{AtomicBool, AtomicU64, Ordering},
+use std::{
+    collections::BTreeMap,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, AtomicU64, Ordering},
+    },
 };
 
 pub use partition::{Missed, View};
@@ -86,6 +89,10 @@ pub struct EngineOptions {
     pub journal_memory_bytes: u64,
     /// Bytes of the record cache.
     pub records_bytes: u64,
+    /// Entries up to here are left out of the replay.
+    pub forgotten: Lsn,
+    /// Which folders this one was before, each with its last LSN as such.
+    pub earlier: BTreeMap<Incarnation, Lsn>,
 }
 
 /// Counters of one engine; read by metrics and tests.
@@ -229,7 +236,8 @@ impl Engine {
         self.trusted.store(true, Ordering::Release);
     }
 
-    /// Forgets every entry of the replay: the folder is one that another came after.
+    /// Forgets every entry of the replay: the folder is one that another came after. The next
+    /// replay must be told (`EngineOptions::forgotten`), for their files may stay for some time.
     pub fn forget_replayed(&self) {
         for p in self.partitions() {
             let gone = self.partition(p).lock().index.trim(self.replayed);
@@ -284,6 +292,10 @@ impl Engine {
         let mut covered = view.covered(&self.options.node, self.incarnation());
         if !self.trusted.load(Ordering::Acquire) {
             covered = covered.min(self.replayed);
+        }
+        // LSNs go on from folder to folder, so at most one of these is above 0.
+        for (earlier, last) in &self.options.earlier {
+            covered = covered.max(view.covered(&self.options.node, *earlier).min(*last));
         }
         let trimmed = self.partition(p).install(view, covered, missed, &self.shelf.cache);
         self.shelf.forget_memory(trimmed.memory_bytes);

@@ -35,6 +35,8 @@ pub(crate) struct Shelf {
     applied: AtomicU64,
     memory_bytes: AtomicU64,
     memory_bytes_max: u64,
+    /// Of the replay, entries up to here are left out.
+    forgotten: Lsn,
     in_memory: Mutex<InMemory>,
     journal: OnceLock<Weak<Journal>>,
     /// Places freed during replay, before the journal is known.
@@ -51,6 +53,7 @@ impl Shelf {
             applied: AtomicU64::new(0),
             memory_bytes: AtomicU64::new(0),
             memory_bytes_max: options.journal_memory_bytes,
+            forgotten: options.forgotten,
             in_memory: Mutex::new(InMemory { queue: VecDeque::new(), prune_at: PRUNE_AT_MIN }),
             journal: OnceLock::new(),
             freed_early: Mutex::new(Vec::new()),
@@ -100,7 +103,8 @@ impl Shelf {
     fn apply(&self, durable: &Durable) {
         let entry = &durable.entry;
         let known = usize::from(entry.partition.0) < self.partitions.len();
-        if entry.kind != EntryKind::Record || !known {
+        let forgotten = durable.lsn <= self.forgotten && self.journal.get().is_none();
+        if entry.kind != EntryKind::Record || !known || forgotten {
             // Nothing else is journalled today; what a later version wrote is not needed here.
             return self.release(durable.location);
         }

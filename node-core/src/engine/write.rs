@@ -18,7 +18,7 @@ use super::{Engine, EngineError, partition::Partition};
 pub enum Accepted {
     /// Durable here, or was already.
     Yes {
-        /// Does this node vote on the partition?
+        /// Did this node vote on the partition when the write was judged?
         voting: bool,
     },
     /// The replica holds something at least as new.
@@ -54,6 +54,8 @@ impl Engine {
     pub async fn put(&self, p: PartitionId, record: Record) -> Result<Accepted, EngineError> {
         let partition = self.partition(p);
         let key = record.key();
+        // Before the look: one that was made while recovering must not count as a voter's.
+        let voting = self.is_voting(p);
         // Views installed when the vote was asked: what it said holds as long as that is so.
         let mut asked_at: Option<u64> = None;
         let _in_flight = loop {
@@ -67,7 +69,7 @@ impl Engine {
             };
             match look {
                 Look::Accept => break InFlight(partition),
-                Look::Same => return Ok(self.accepted(p)),
+                Look::Same => return Ok(self.accepted(voting)),
                 Look::Newer(version) => return Ok(self.superseded(version)),
                 Look::AskSnapshot => {
                     asked_at = Some(installs);
@@ -77,7 +79,7 @@ impl Engine {
                         }
                         if held.version() == record.version() {
                             return Ok(if held.crc() == record.crc() {
-                                self.accepted(p)
+                                self.accepted(voting)
                             } else {
                                 self.superseded(held.version())
                             });
@@ -88,7 +90,7 @@ impl Engine {
         };
         let payload = record.bytes().clone();
         self.journal.append(Entry { partition: p, kind: EntryKind::Record, payload }).await?;
-        Ok(self.accepted(p))
+        Ok(self.accepted(voting))
     }
 
     /// Appends everything held once more: after damage the readable entries lie in files that were
@@ -149,9 +151,9 @@ impl Engine {
         }
     }
 
-    fn accepted(&self, p: PartitionId) -> Accepted {
+    fn accepted(&self, voting: bool) -> Accepted {
         self.metrics.accepted.fetch_add(1, Ordering::Relaxed);
-        Accepted::Yes { voting: self.is_voting(p) }
+        Accepted::Yes { voting }
     }
 
     fn superseded(&self, version: Version) -> Accepted {

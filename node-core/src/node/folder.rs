@@ -27,7 +27,7 @@ pub(super) struct Folder {
 pub(super) struct Opened {
     pub(super) identity: Identity,
     pub(super) lost: Option<String>,
-    /// The folder acknowledged what it may not have any more: it must go on as a new one.
+    /// The folder may have acknowledged what it does not have: it must go on as a new one.
     pub(super) renew: bool,
 }
 
@@ -99,9 +99,11 @@ impl Folder {
         };
         let mut renew = false;
         let identity = match held {
-            Some(held) => {
+            Some(mut held) => {
                 if !held.recovered {
                     lost = Some("an earlier recovery did not end".to_owned());
+                    // What was refilled already says that the folder went on as a new one.
+                    renew = held.refilled.is_empty();
                 }
                 let machine_stopped = !held.clean && held.boot_id != boot;
                 if machine_stopped && held.durability != Durability::Fsync {
@@ -109,8 +111,9 @@ impl Folder {
                         "the machine stopped while durability was `{}`",
                         held.durability.as_str()
                     ));
+                    renew = true;
+                    held.refilled.clear();
                 }
-                renew = lost.is_some();
                 held
             }
             None => Identity {
@@ -122,6 +125,9 @@ impl Folder {
                 clean: false,
                 durability,
                 recovered: false,
+                refilled: Default::default(),
+                forgotten: Default::default(),
+                earlier: Default::default(),
                 known: Default::default(),
             },
         };

@@ -135,6 +135,7 @@ impl Snapshotter {
             else {
                 return Err(RpcError::new(ErrorKind::Internal, "answered something else"));
             };
+            self.links.check_folder(node, folder, incarnation)?;
             let page = pulled.get_or_insert_with(|| Pulled {
                 incarnation: folder,
                 upto,

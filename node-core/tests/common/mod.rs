@@ -3,6 +3,8 @@
 //! Nodes are stopped without draining, as a crash would: the journal keeps what was acknowledged.
 #![allow(dead_code, unreachable_pub, missing_docs, reason = "every test file uses its own part")]
 
+pub mod alone;
+
 use std::{
     collections::BTreeMap,
     path::PathBuf,

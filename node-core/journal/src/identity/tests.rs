@@ -2,7 +2,7 @@
 
 use std::fs;
 
-use tako_types::{ClusterId, Incarnation, NodeId};
+use tako_types::{ClusterId, Incarnation, Lsn, NodeId, PartitionId};
 
 use super::Identity;
 use crate::{Disk, Durability, FsDisk};
@@ -16,7 +16,10 @@ fn identity() -> Identity {
         boot_id: FsDisk.boot_id().expect("a Linux machine"),
         clean: false,
         durability: Durability::Fsync,
-        recovered: true,
+        recovered: false,
+        refilled: [PartitionId(3)].into(),
+        forgotten: Lsn(4),
+        earlier: [(Incarnation(5), Lsn(6))].into(),
         known: [(NodeId::new("n2"), Incarnation(7))].into(),
     }
 }
