@@ -1,0 +1,13 @@
+//! A whole cluster in one process under simulated time, network, disks and store.
+//!
+//! ```text
+//! seed ─► plan (faults at times) ─► world (nodes, proxies, coordinator) ◄─ clients ─► history
+//!                                     │ network, disks, store, clocks               │
+//!                                     ▼                                            ▼
+//!                               counts of faults                              checkers
+//! ```
+//! The production code runs; what it gets from outside is simulated here. One thread, tokio's
+//! paused time, every chance from the seed: a seed replays exactly.
+
+pub mod chance;
+pub mod counts;
