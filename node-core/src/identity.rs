@@ -9,6 +9,10 @@ use tokio::sync::Mutex;
 /// How far ahead of the clock the ceiling is set, in microseconds.
 pub(crate) const CEILING_AHEAD_MICROS: u64 = 60_000_000;
 
+/// How far above a ballot the ceiling of promises is set, in microseconds: one write of the file
+/// serves conditional writes for so long, and a restart bars plain writes for no longer.
+const PROMISES_AHEAD_MICROS: u64 = 10_000_000;
+
 /// See the module.
 #[derive(Debug)]
 pub struct IdentityKeeper {
@@ -67,6 +71,22 @@ impl IdentityKeeper {
         self.blocking.run(store).await
     }
 
+    /// Makes room for a promise at `micros`; gives the ceiling that is on disk, which is above.
+    ///
+    /// # Errors
+    /// As [`Self::change`].
+    pub async fn raise_promise_ceiling(&self, micros: u64) -> Result<u64, IdentityError> {
+        let mut ceiling = 0;
+        self.change(|identity| {
+            if identity.promise_ceiling_micros <= micros {
+                identity.promise_ceiling_micros = micros.saturating_add(PROMISES_AHEAD_MICROS);
+            }
+            ceiling = identity.promise_ceiling_micros;
+        })
+        .await?;
+        Ok(ceiling)
+    }
+
     /// Remembers incarnations of other nodes.
     ///
     /// # Errors
@@ -103,6 +123,7 @@ mod tests {
             node: NodeId::new("n1"),
             incarnation: Incarnation(1),
             clock_ceiling_micros: 0,
+            promise_ceiling_micros: 0,
             boot_id: String::new(),
             clean: false,
             durability: Durability::Fsync,

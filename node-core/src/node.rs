@@ -232,6 +232,7 @@ impl Node {
             records_bytes: settings.cache.records_bytes,
             forgotten: held.forgotten,
             earlier: held.earlier.clone(),
+            promise_ceiling_micros: held.promise_ceiling_micros,
         };
         let journal_options = JournalOptions {
             dir: folder.journal(),

@@ -11,12 +11,17 @@ use std::{sync::Arc, time::Duration};
 use futures::{StreamExt, stream};
 use tako_flatbuf::{NodeState, Record, Request, Response, RpcError};
 use tako_types::{
-    ErrorKind, Incarnation, Lsn, NodeId, PartitionId, StepNumber, StoredKey, limits::CALL_DEADLINE,
+    ErrorKind, Incarnation, Lsn, NodeId, PartitionId, StepNumber, StoredKey, Version,
+    limits::CALL_DEADLINE,
 };
 use tokio::{sync::Semaphore, time::sleep};
 use tokio_util::sync::CancellationToken;
 
-use crate::{engine::Engine, links::Links, replica::Replica};
+use crate::{
+    engine::{Engine, Intent},
+    links::Links,
+    replica::Replica,
+};
 
 /// Partitions opened or refilled at one time.
 const AT_ONCE: usize = 8;
@@ -157,6 +162,8 @@ struct PulledFrom {
     state: NodeState,
     step: StepNumber,
     entries: usize,
+    /// Highest ballot promised there that still matters.
+    promised: Version,
     /// Some entry was covered by a step between its listing and its fetching.
     overtaken: bool,
 }
@@ -186,6 +193,7 @@ async fn refill_round(
     let mut answered = 0;
     let mut newest = StepNumber(0);
     let mut found = 0;
+    let mut promised = Version::ZERO;
     let mut overtaken = false;
     let mut missing = Vec::new();
     for (node, pulled) in pulls {
@@ -194,6 +202,7 @@ async fn refill_round(
                 answered += 1;
                 newest = newest.max(pulled.step);
                 found += pulled.entries;
+                promised = promised.max(pulled.promised);
                 overtaken |= pulled.overtaken;
                 intact +=
                     usize::from(matches!(pulled.state, NodeState::Serving | NodeState::Draining));
@@ -219,6 +228,8 @@ async fn refill_round(
                 "possible_loss: voting again without enough replicas that kept their state"
             );
         }
+        // What the lost folder promised, one of those asked promised as well.
+        engine.raise_promise_floor(p, promised);
         engine.set_voting(p, true);
         return Ok(());
     }
@@ -246,7 +257,8 @@ async fn pull_all(
             puller_incarnation: engine.incarnation(),
         };
         let answer = links.call(node, CALL_DEADLINE, request).await?;
-        let Response::Tail { incarnation, upto, step, state, entries, more, .. } = answer else {
+        let Response::Tail { incarnation, upto, step, state, entries, more, promised, .. } = answer
+        else {
             return Err(RpcError::new(ErrorKind::Internal, "answered something else"));
         };
         if std::mem::take(&mut first) {
@@ -258,7 +270,7 @@ async fn pull_all(
         let keys = entries.into_iter().map(|entry| entry.key).collect();
         overtaken |= fetch_into(links, engine, p, node, keys).await?;
         if !more {
-            return Ok(PulledFrom { state, step, entries: pulled, overtaken });
+            return Ok(PulledFrom { state, step, entries: pulled, promised, overtaken });
         }
         (after, folder) = (upto, incarnation);
     }
@@ -294,7 +306,8 @@ async fn fetch_into(
         };
         overtaken |= records.len() < done;
         // Detached: one record must not keep a whole page of them in memory.
-        let puts = records.into_iter().map(|record| engine.put(p, record.detached()));
+        let puts =
+            records.into_iter().map(|record| engine.put(p, record.detached(), Intent::Repair));
         for put in futures::future::join_all(puts).await {
             put.map_err(crate::replica::rpc_error)?;
         }

@@ -11,16 +11,16 @@ use std::sync::{
 
 use async_trait::async_trait;
 use tako_flatbuf::{
-    CallHead, Caller, GossipState, NodeState, PartitionGossip, PutOutcome, Record, Request,
-    Response, RpcError, Service, StatAnswer, StepAnnouncement,
+    CallHead, Caller, GossipState, NodeState, PartitionGossip, PrepareOutcome, PutOutcome, Record,
+    Request, Response, RpcError, Service, StatAnswer, StepAnnouncement,
 };
 use tako_snapshot::{Checkpoint, Meta};
-use tako_types::{ClusterId, ErrorKind, Incarnation, NodeId, PartitionId, StoredKey};
+use tako_types::{ClusterId, ErrorKind, Incarnation, NodeId, PartitionId, StoredKey, Version};
 use tokio::sync::Notify;
 
 use crate::{
     configuration::ConfigCell,
-    engine::{Accepted, Engine, EngineError, Missed, View},
+    engine::{Accepted, Engine, EngineError, Intent, Missed, Prepared, View},
     identity::IdentityKeeper,
     links::Links,
     membership::Membership,
@@ -115,9 +115,20 @@ impl Replica {
     pub async fn handle(&self, request: Request) -> Result<Response, RpcError> {
         match request {
             Request::Hello { cluster, node, .. } => self.hello(cluster, &node),
-            Request::Put { partition, record, .. } => {
+            Request::Put { partition, record, repair } => {
                 self.owned(partition)?;
-                self.put(partition, record).await.map(Response::Put)
+                self.on_write(partition, &record.key(), record.version())?;
+                let intent = if repair { Intent::Repair } else { Intent::Write };
+                let put = self.engine.put(partition, record, intent).await;
+                Ok(Response::Put(self.outcome(partition, put.map_err(rpc_error)?)))
+            }
+            Request::Prepare { partition, key, ballot } => {
+                self.owned(partition)?;
+                self.prepare(partition, &key, ballot).await.map(Response::Prepare)
+            }
+            Request::Accept { partition, base, record } => {
+                self.owned(partition)?;
+                self.accept(partition, base, record).await.map(Response::Accept)
             }
             Request::Get { partition, key } => {
                 self.owned(partition)?;
@@ -138,6 +149,9 @@ impl Replica {
             Request::Tail { partition, after, incarnation, puller, puller_incarnation } => {
                 self.exists(partition)?;
                 self.on_puller(&puller, puller_incarnation).await?;
+                // After the puller's folder became known: a promise given later names it, which
+                // voids what an older folder of the puller promised.
+                let promised = self.engine.highest_promise(partition);
                 let page = self.engine.tail(partition, after, incarnation);
                 Ok(Response::Tail {
                     incarnation: self.engine.incarnation(),
@@ -147,6 +161,7 @@ impl Replica {
                     state: self.state_for(partition),
                     entries: page.entries,
                     more: page.more,
+                    promised,
                 })
             }
             Request::Fetch { partition, keys } => {
@@ -308,30 +323,84 @@ impl Replica {
         Err(RpcError::new(ErrorKind::Invalid, text))
     }
 
-    async fn put(&self, p: PartitionId, record: Record) -> Result<PutOutcome, RpcError> {
+    /// What holds for everything that may come to lie in the journal.
+    fn on_write(&self, p: PartitionId, key: &StoredKey, version: Version) -> Result<(), RpcError> {
         if self.state() == NodeState::Draining {
             let text = format!("{} is leaving and takes nothing new", self.engine.node());
             return Err(RpcError::new(ErrorKind::Unavailable, text));
         }
-        if record.key().partition(self.engine.partitions_log2()) != p {
+        if key.partition(self.engine.partitions_log2()) != p {
             return Err(RpcError::new(ErrorKind::Invalid, "the key is of another partition"));
         }
         // The serving node checked its client; here a far version is only counted, as refusing
         // would let one bad clock deny a quorum. It does not move this node's clock.
-        if self.engine.clock().observe(record.version()).is_err() {
+        if self.engine.clock().observe(version).is_err() {
             self.drift_refused.fetch_add(1, Ordering::Relaxed);
         }
-        match self.engine.put(p, record).await.map_err(rpc_error)? {
-            Accepted::Superseded(version) => Ok(PutOutcome::Superseded { version }),
-            Accepted::Yes { voting } => {
-                let current = self.config.current();
-                Ok(PutOutcome::Accepted {
-                    incarnation: self.engine.incarnation(),
-                    voting,
-                    known: self.membership.known_of(current.replicas(p)),
-                })
+        Ok(())
+    }
+
+    fn outcome(&self, p: PartitionId, accepted: Accepted) -> PutOutcome {
+        match accepted {
+            Accepted::Superseded(version) => PutOutcome::Superseded { version },
+            Accepted::Promised(version) => PutOutcome::Promised { version },
+            Accepted::Yes { voting } => PutOutcome::Accepted {
+                incarnation: self.engine.incarnation(),
+                voting,
+                known: self.membership.known_of(self.config.current().replicas(p)),
+            },
+        }
+    }
+
+    /// First round of a conditional write.
+    async fn prepare(
+        &self,
+        p: PartitionId,
+        key: &StoredKey,
+        ballot: Version,
+    ) -> Result<PrepareOutcome, RpcError> {
+        self.on_write(p, key, ballot)?;
+        // A far ballot is refused: the floor that it would leave behind stops ordinary writes.
+        if let Err(drift) = self.engine.clock().check(ballot) {
+            return Err(RpcError::new(ErrorKind::Invalid, drift.to_string()));
+        }
+        loop {
+            match self.engine.prepare(p, key, ballot).await.map_err(rpc_error)? {
+                Prepared::Refused(version) => return Ok(PrepareOutcome::Refused { version }),
+                Prepared::Promised(vote) => {
+                    return Ok(PrepareOutcome::Promised {
+                        incarnation: self.engine.incarnation(),
+                        known: self.membership.known_of(self.config.current().replicas(p)),
+                        record: vote.record,
+                        step: vote.step,
+                        covered: vote.covered,
+                        voting: self.engine.is_voting(p),
+                    });
+                }
+                Prepared::AboveCeiling => {
+                    let raised = self.identity.raise_promise_ceiling(ballot.micros).await;
+                    self.engine.raise_promise_ceiling(raised.map_err(|error| {
+                        let text = format!("cannot keep the ceiling of promises: {error}");
+                        RpcError::new(ErrorKind::Unavailable, text)
+                    })?);
+                }
             }
         }
+    }
+
+    /// Second round of a conditional write.
+    async fn accept(
+        &self,
+        p: PartitionId,
+        base: Version,
+        record: Record,
+    ) -> Result<PutOutcome, RpcError> {
+        self.on_write(p, &record.key(), record.version())?;
+        if record.version() <= base {
+            return Err(RpcError::new(ErrorKind::Invalid, "the ballot is not above its base"));
+        }
+        let accepted = self.engine.accept(p, base, record).await.map_err(rpc_error)?;
+        Ok(self.outcome(p, accepted))
     }
 
     async fn stat(
@@ -401,8 +470,14 @@ impl Service for Replica {
         request: Request,
     ) -> Result<Response, RpcError> {
         let own = self.config.epoch().number;
-        let any_epoch =
-            !matches!(request, Request::Put { .. } | Request::Get { .. } | Request::Stat { .. });
+        let any_epoch = !matches!(
+            request,
+            Request::Put { .. }
+                | Request::Prepare { .. }
+                | Request::Accept { .. }
+                | Request::Get { .. }
+                | Request::Stat { .. }
+        );
         if head.epoch < own && !any_epoch {
             return Err(RpcError::stale_epoch(own));
         }

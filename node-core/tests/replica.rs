@@ -11,7 +11,7 @@ use common::{
 use futures::FutureExt;
 use tako_flatbuf::{NodeState, PutOutcome, Request, Response, StatAnswer};
 use tako_node_core::{
-    engine::{Engine, Missed, View},
+    engine::{Engine, Intent, Missed, View},
     recovery::{LostState, open_views, refill},
     replica::Replica,
     snapshotter::Snapshotter,
@@ -257,7 +257,7 @@ async fn a_step_writes_nothing_from_a_folder_that_another_came_after() {
     alone.serve(&old).await;
     let (engine, _) = alone.engine(MEMORY_BYTES).await;
     engine.open_latest(P).await.expect("a view");
-    engine.put(P, record("k", 20, b"v")).await.expect("written");
+    engine.put(P, record("k", 20, b"v"), Intent::Write).await.expect("written");
     let (links, _) = alone.replica(&engine);
     let snapshotter = Snapshotter::new(links, engine.clone(), CancellationToken::new());
     snapshotter.step_here(P).await.expect("a step");
@@ -274,7 +274,7 @@ async fn coverage_above_a_rolled_back_journal_trims_nothing_that_came_since() {
     let alone = Alone::of(3);
     let (engine, _) = alone.engine(MEMORY_BYTES).await;
     for n in 0..3 {
-        engine.put(P, record(&format!("k{n}"), n + 1, b"v")).await.expect("written");
+        engine.put(P, record(&format!("k{n}"), n + 1, b"v"), Intent::Write).await.expect("written");
     }
     engine.close();
     drop(engine);
@@ -282,7 +282,10 @@ async fn coverage_above_a_rolled_back_journal_trims_nothing_that_came_since() {
     let (engine, recovered) = alone.engine(MEMORY_BYTES).await;
     assert_eq!(recovered.last_lsn, Lsn(3));
     for n in 0..9 {
-        engine.put(P, record(&format!("new{n}"), 100 + n, b"v")).await.expect("written");
+        engine
+            .put(P, record(&format!("new{n}"), 100 + n, b"v"), Intent::Write)
+            .await
+            .expect("written");
     }
     let step = step_of(&[record("k0", 1, b"v")], coverage("n3", MINE, 10));
     alone.writer().await.step(step).await.expect("a step");
@@ -308,7 +311,10 @@ async fn after_damage_all_that_was_read_is_journalled_again_even_beyond_the_memo
     let (engine, _) = alone.engine(MEMORY_BYTES).await;
     for n in 0..RECORDS {
         let value = format!("value-{n:02}-").repeat(100);
-        engine.put(P, record(&format!("k{n}"), n + 1, value.as_bytes())).await.expect("written");
+        engine
+            .put(P, record(&format!("k{n}"), n + 1, value.as_bytes()), Intent::Write)
+            .await
+            .expect("written");
     }
     engine.close();
     drop(engine);

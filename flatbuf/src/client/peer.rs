@@ -173,7 +173,9 @@ impl Peer {
 
     fn lane_of(&self, request: &Request) -> &Lane {
         let bulk = match request {
-            Request::Put { record, .. } => SMALL_BYTES_MAX < record.bytes().len(),
+            Request::Put { record, .. } | Request::Accept { record, .. } => {
+                SMALL_BYTES_MAX < record.bytes().len()
+            }
             // Their answers are long.
             Request::Tail { .. } | Request::Fetch { .. } | Request::Configuration { .. } => true,
             _ => false,

@@ -6,10 +6,10 @@ extern crate alloc;
 #[deprecated(since = "2.0.0", note = "Use associated constants instead. This will no longer be generated in 2021.")]
 pub const ENUM_MIN_BODY: u8 = 0;
 #[deprecated(since = "2.0.0", note = "Use associated constants instead. This will no longer be generated in 2021.")]
-pub const ENUM_MAX_BODY: u8 = 23;
+pub const ENUM_MAX_BODY: u8 = 27;
 #[deprecated(since = "2.0.0", note = "Use associated constants instead. This will no longer be generated in 2021.")]
 #[allow(non_camel_case_types)]
-pub const ENUM_VALUES_BODY: [Body; 24] = [
+pub const ENUM_VALUES_BODY: [Body; 28] = [
   Body::NONE,
   Body::HelloRequest,
   Body::HelloAnswer,
@@ -34,6 +34,10 @@ pub const ENUM_VALUES_BODY: [Body; 24] = [
   Body::HealthRequest,
   Body::HealthAnswer,
   Body::ErrorAnswer,
+  Body::PrepareRequest,
+  Body::PrepareAnswer,
+  Body::AcceptRequest,
+  Body::AcceptAnswer,
 ];
 
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default)]
@@ -65,9 +69,13 @@ impl Body {
   pub const HealthRequest: Self = Self(21);
   pub const HealthAnswer: Self = Self(22);
   pub const ErrorAnswer: Self = Self(23);
+  pub const PrepareRequest: Self = Self(24);
+  pub const PrepareAnswer: Self = Self(25);
+  pub const AcceptRequest: Self = Self(26);
+  pub const AcceptAnswer: Self = Self(27);
 
   pub const ENUM_MIN: u8 = 0;
-  pub const ENUM_MAX: u8 = 23;
+  pub const ENUM_MAX: u8 = 27;
   pub const ENUM_VALUES: &'static [Self] = &[
     Self::NONE,
     Self::HelloRequest,
@@ -93,6 +101,10 @@ impl Body {
     Self::HealthRequest,
     Self::HealthAnswer,
     Self::ErrorAnswer,
+    Self::PrepareRequest,
+    Self::PrepareAnswer,
+    Self::AcceptRequest,
+    Self::AcceptAnswer,
   ];
   /// Returns the variant's name or "" if unknown.
   pub fn variant_name(self) -> Option<&'static str> {
@@ -121,6 +133,10 @@ impl Body {
       Self::HealthRequest => Some("HealthRequest"),
       Self::HealthAnswer => Some("HealthAnswer"),
       Self::ErrorAnswer => Some("ErrorAnswer"),
+      Self::PrepareRequest => Some("PrepareRequest"),
+      Self::PrepareAnswer => Some("PrepareAnswer"),
+      Self::AcceptRequest => Some("AcceptRequest"),
+      Self::AcceptAnswer => Some("AcceptAnswer"),
       _ => None,
     }
   }
@@ -1074,6 +1090,7 @@ impl<'a> PutAnswer<'a> {
   pub const VT_VOTING: ::flatbuffers::VOffsetT = 8;
   pub const VT_KNOWN: ::flatbuffers::VOffsetT = 10;
   pub const VT_SUPERSEDED: ::flatbuffers::VOffsetT = 12;
+  pub const VT_PROMISED: ::flatbuffers::VOffsetT = 14;
 
   #[inline]
   pub unsafe fn init_from_table(table: ::flatbuffers::Table<'a>) -> Self {
@@ -1088,6 +1105,7 @@ impl<'a> PutAnswer<'a> {
     builder.add_incarnation(args.incarnation);
     if let Some(x) = args.superseded { builder.add_superseded(x); }
     if let Some(x) = args.known { builder.add_known(x); }
+    builder.add_promised(args.promised);
     builder.add_voting(args.voting);
     builder.add_accepted(args.accepted);
     builder.finish()
@@ -1129,6 +1147,13 @@ impl<'a> PutAnswer<'a> {
     // which contains a valid value in this slot
     unsafe { self._tab.get::<VersionPair>(PutAnswer::VT_SUPERSEDED, None)}
   }
+  #[inline]
+  pub fn promised(&self) -> bool {
+    // Safety:
+    // Created from valid Table for this object
+    // which contains a valid value in this slot
+    unsafe { self._tab.get::<bool>(PutAnswer::VT_PROMISED, Some(false)).unwrap()}
+  }
 }
 
 impl ::flatbuffers::Verifiable for PutAnswer<'_> {
@@ -1142,6 +1167,7 @@ impl ::flatbuffers::Verifiable for PutAnswer<'_> {
      .visit_field::<bool>("voting", Self::VT_VOTING, false)?
      .visit_field::<::flatbuffers::ForwardsUOffset<NodeList>>("known", Self::VT_KNOWN, false)?
      .visit_field::<VersionPair>("superseded", Self::VT_SUPERSEDED, false)?
+     .visit_field::<bool>("promised", Self::VT_PROMISED, false)?
      .finish();
     Ok(())
   }
@@ -1152,6 +1178,7 @@ pub struct PutAnswerArgs<'a> {
     pub voting: bool,
     pub known: Option<::flatbuffers::WIPOffset<NodeList<'a>>>,
     pub superseded: Option<&'a VersionPair>,
+    pub promised: bool,
 }
 impl<'a> Default for PutAnswerArgs<'a> {
   #[inline]
@@ -1162,6 +1189,7 @@ impl<'a> Default for PutAnswerArgs<'a> {
       voting: false,
       known: None,
       superseded: None,
+      promised: false,
     }
   }
 }
@@ -1192,6 +1220,10 @@ impl<'a: 'b, 'b, A: ::flatbuffers::Allocator + 'a> PutAnswerBuilder<'a, 'b, A> {
     self.fbb_.push_slot_always::<&VersionPair>(PutAnswer::VT_SUPERSEDED, superseded);
   }
   #[inline]
+  pub fn add_promised(&mut self, promised: bool) {
+    self.fbb_.push_slot::<bool>(PutAnswer::VT_PROMISED, promised, false);
+  }
+  #[inline]
   pub fn new(_fbb: &'b mut ::flatbuffers::FlatBufferBuilder<'a, A>) -> PutAnswerBuilder<'a, 'b, A> {
     let start = _fbb.start_table();
     PutAnswerBuilder {
@@ -1214,6 +1246,7 @@ impl ::core::fmt::Debug for PutAnswer<'_> {
       ds.field("voting", &self.voting());
       ds.field("known", &self.known());
       ds.field("superseded", &self.superseded());
+      ds.field("promised", &self.promised());
       ds.finish()
   }
 }
@@ -1951,6 +1984,7 @@ impl<'a> TailAnswer<'a> {
   pub const VT_MICROS: ::flatbuffers::VOffsetT = 20;
   pub const VT_ORIGINS: ::flatbuffers::VOffsetT = 22;
   pub const VT_CRCS: ::flatbuffers::VOffsetT = 24;
+  pub const VT_PROMISED: ::flatbuffers::VOffsetT = 26;
 
   #[inline]
   pub unsafe fn init_from_table(table: ::flatbuffers::Table<'a>) -> Self {
@@ -1965,6 +1999,7 @@ impl<'a> TailAnswer<'a> {
     builder.add_step(args.step);
     builder.add_upto(args.upto);
     builder.add_incarnation(args.incarnation);
+    if let Some(x) = args.promised { builder.add_promised(x); }
     if let Some(x) = args.crcs { builder.add_crcs(x); }
     if let Some(x) = args.origins { builder.add_origins(x); }
     if let Some(x) = args.micros { builder.add_micros(x); }
@@ -2054,6 +2089,13 @@ impl<'a> TailAnswer<'a> {
     // which contains a valid value in this slot
     unsafe { self._tab.get::<::flatbuffers::ForwardsUOffset<::flatbuffers::Vector<'a, u32>>>(TailAnswer::VT_CRCS, None).unwrap()}
   }
+  #[inline]
+  pub fn promised(&self) -> Option<&'a VersionPair> {
+    // Safety:
+    // Created from valid Table for this object
+    // which contains a valid value in this slot
+    unsafe { self._tab.get::<VersionPair>(TailAnswer::VT_PROMISED, None)}
+  }
 }
 
 impl ::flatbuffers::Verifiable for TailAnswer<'_> {
@@ -2073,6 +2115,7 @@ impl ::flatbuffers::Verifiable for TailAnswer<'_> {
      .visit_field::<::flatbuffers::ForwardsUOffset<::flatbuffers::Vector<'_, u64>>>("micros", Self::VT_MICROS, true)?
      .visit_field::<::flatbuffers::ForwardsUOffset<::flatbuffers::Vector<'_, u64>>>("origins", Self::VT_ORIGINS, true)?
      .visit_field::<::flatbuffers::ForwardsUOffset<::flatbuffers::Vector<'_, u32>>>("crcs", Self::VT_CRCS, true)?
+     .visit_field::<VersionPair>("promised", Self::VT_PROMISED, false)?
      .finish();
     Ok(())
   }
@@ -2089,6 +2132,7 @@ pub struct TailAnswerArgs<'a> {
     pub micros: Option<::flatbuffers::WIPOffset<::flatbuffers::Vector<'a, u64>>>,
     pub origins: Option<::flatbuffers::WIPOffset<::flatbuffers::Vector<'a, u64>>>,
     pub crcs: Option<::flatbuffers::WIPOffset<::flatbuffers::Vector<'a, u32>>>,
+    pub promised: Option<&'a VersionPair>,
 }
 impl<'a> Default for TailAnswerArgs<'a> {
   #[inline]
@@ -2105,6 +2149,7 @@ impl<'a> Default for TailAnswerArgs<'a> {
       micros: None, // required field
       origins: None, // required field
       crcs: None, // required field
+      promised: None,
     }
   }
 }
@@ -2159,6 +2204,10 @@ impl<'a: 'b, 'b, A: ::flatbuffers::Allocator + 'a> TailAnswerBuilder<'a, 'b, A> 
     self.fbb_.push_slot_always::<::flatbuffers::WIPOffset<_>>(TailAnswer::VT_CRCS, crcs);
   }
   #[inline]
+  pub fn add_promised(&mut self, promised: &VersionPair) {
+    self.fbb_.push_slot_always::<&VersionPair>(TailAnswer::VT_PROMISED, promised);
+  }
+  #[inline]
   pub fn new(_fbb: &'b mut ::flatbuffers::FlatBufferBuilder<'a, A>) -> TailAnswerBuilder<'a, 'b, A> {
     let start = _fbb.start_table();
     TailAnswerBuilder {
@@ -2192,6 +2241,7 @@ impl ::core::fmt::Debug for TailAnswer<'_> {
       ds.field("micros", &self.micros());
       ds.field("origins", &self.origins());
       ds.field("crcs", &self.crcs());
+      ds.field("promised", &self.promised());
       ds.finish()
   }
 }
@@ -3714,6 +3764,613 @@ impl ::core::fmt::Debug for ErrorAnswer<'_> {
       ds.finish()
   }
 }
+pub enum PrepareRequestOffset {}
+#[derive(Copy, Clone, PartialEq)]
+
+pub struct PrepareRequest<'a> {
+  pub _tab: ::flatbuffers::Table<'a>,
+}
+
+impl<'a> ::flatbuffers::Follow<'a> for PrepareRequest<'a> {
+  type Inner = PrepareRequest<'a>;
+  #[inline]
+  unsafe fn follow(buf: &'a [u8], loc: usize) -> Self::Inner {
+    Self { _tab: unsafe { ::flatbuffers::Table::new(buf, loc) } }
+  }
+}
+
+impl<'a> PrepareRequest<'a> {
+  pub const VT_PARTITION: ::flatbuffers::VOffsetT = 4;
+  pub const VT_KEY: ::flatbuffers::VOffsetT = 6;
+  pub const VT_BALLOT: ::flatbuffers::VOffsetT = 8;
+
+  #[inline]
+  pub unsafe fn init_from_table(table: ::flatbuffers::Table<'a>) -> Self {
+    PrepareRequest { _tab: table }
+  }
+  #[allow(unused_mut)]
+  pub fn create<'bldr: 'args, 'args: 'mut_bldr, 'mut_bldr, A: ::flatbuffers::Allocator + 'bldr>(
+    _fbb: &'mut_bldr mut ::flatbuffers::FlatBufferBuilder<'bldr, A>,
+    args: &'args PrepareRequestArgs<'args>
+  ) -> ::flatbuffers::WIPOffset<PrepareRequest<'bldr>> {
+    let mut builder = PrepareRequestBuilder::new(_fbb);
+    if let Some(x) = args.ballot { builder.add_ballot(x); }
+    if let Some(x) = args.key { builder.add_key(x); }
+    builder.add_partition(args.partition);
+    builder.finish()
+  }
+
+
+  #[inline]
+  pub fn partition(&self) -> u16 {
+    // Safety:
+    // Created from valid Table for this object
+    // which contains a valid value in this slot
+    unsafe { self._tab.get::<u16>(PrepareRequest::VT_PARTITION, Some(0)).unwrap()}
+  }
+  #[inline]
+  pub fn key(&self) -> ::flatbuffers::Vector<'a, u8> {
+    // Safety:
+    // Created from valid Table for this object
+    // which contains a valid value in this slot
+    unsafe { self._tab.get::<::flatbuffers::ForwardsUOffset<::flatbuffers::Vector<'a, u8>>>(PrepareRequest::VT_KEY, None).unwrap()}
+  }
+  #[inline]
+  pub fn ballot(&self) -> &'a VersionPair {
+    // Safety:
+    // Created from valid Table for this object
+    // which contains a valid value in this slot
+    unsafe { self._tab.get::<VersionPair>(PrepareRequest::VT_BALLOT, None).unwrap()}
+  }
+}
+
+impl ::flatbuffers::Verifiable for PrepareRequest<'_> {
+  #[inline]
+  fn run_verifier(
+    v: &mut ::flatbuffers::Verifier, pos: usize
+  ) -> Result<(), ::flatbuffers::InvalidFlatbuffer> {
+    v.visit_table(pos)?
+     .visit_field::<u16>("partition", Self::VT_PARTITION, false)?
+     .visit_field::<::flatbuffers::ForwardsUOffset<::flatbuffers::Vector<'_, u8>>>("key", Self::VT_KEY, true)?
+     .visit_field::<VersionPair>("ballot", Self::VT_BALLOT, true)?
+     .finish();
+    Ok(())
+  }
+}
+pub struct PrepareRequestArgs<'a> {
+    pub partition: u16,
+    pub key: Option<::flatbuffers::WIPOffset<::flatbuffers::Vector<'a, u8>>>,
+    pub ballot: Option<&'a VersionPair>,
+}
+impl<'a> Default for PrepareRequestArgs<'a> {
+  #[inline]
+  fn default() -> Self {
+    PrepareRequestArgs {
+      partition: 0,
+      key: None, // required field
+      ballot: None, // required field
+    }
+  }
+}
+
+pub struct PrepareRequestBuilder<'a: 'b, 'b, A: ::flatbuffers::Allocator + 'a> {
+  fbb_: &'b mut ::flatbuffers::FlatBufferBuilder<'a, A>,
+  start_: ::flatbuffers::WIPOffset<::flatbuffers::TableUnfinishedWIPOffset>,
+}
+impl<'a: 'b, 'b, A: ::flatbuffers::Allocator + 'a> PrepareRequestBuilder<'a, 'b, A> {
+  #[inline]
+  pub fn add_partition(&mut self, partition: u16) {
+    self.fbb_.push_slot::<u16>(PrepareRequest::VT_PARTITION, partition, 0);
+  }
+  #[inline]
+  pub fn add_key(&mut self, key: ::flatbuffers::WIPOffset<::flatbuffers::Vector<'b , u8>>) {
+    self.fbb_.push_slot_always::<::flatbuffers::WIPOffset<_>>(PrepareRequest::VT_KEY, key);
+  }
+  #[inline]
+  pub fn add_ballot(&mut self, ballot: &VersionPair) {
+    self.fbb_.push_slot_always::<&VersionPair>(PrepareRequest::VT_BALLOT, ballot);
+  }
+  #[inline]
+  pub fn new(_fbb: &'b mut ::flatbuffers::FlatBufferBuilder<'a, A>) -> PrepareRequestBuilder<'a, 'b, A> {
+    let start = _fbb.start_table();
+    PrepareRequestBuilder {
+      fbb_: _fbb,
+      start_: start,
+    }
+  }
+  #[inline]
+  pub fn finish(self) -> ::flatbuffers::WIPOffset<PrepareRequest<'a>> {
+    let o = self.fbb_.end_table(self.start_);
+    self.fbb_.required(o, PrepareRequest::VT_KEY,"key");
+    self.fbb_.required(o, PrepareRequest::VT_BALLOT,"ballot");
+    ::flatbuffers::WIPOffset::new(o.value())
+  }
+}
+
+impl ::core::fmt::Debug for PrepareRequest<'_> {
+  fn fmt(&self, f: &mut ::core::fmt::Formatter<'_>) -> ::core::fmt::Result {
+    let mut ds = f.debug_struct("PrepareRequest");
+      ds.field("partition", &self.partition());
+      ds.field("key", &self.key());
+      ds.field("ballot", &self.ballot());
+      ds.finish()
+  }
+}
+pub enum PrepareAnswerOffset {}
+#[derive(Copy, Clone, PartialEq)]
+
+pub struct PrepareAnswer<'a> {
+  pub _tab: ::flatbuffers::Table<'a>,
+}
+
+impl<'a> ::flatbuffers::Follow<'a> for PrepareAnswer<'a> {
+  type Inner = PrepareAnswer<'a>;
+  #[inline]
+  unsafe fn follow(buf: &'a [u8], loc: usize) -> Self::Inner {
+    Self { _tab: unsafe { ::flatbuffers::Table::new(buf, loc) } }
+  }
+}
+
+impl<'a> PrepareAnswer<'a> {
+  pub const VT_REFUSED: ::flatbuffers::VOffsetT = 4;
+  pub const VT_INCARNATION: ::flatbuffers::VOffsetT = 6;
+  pub const VT_VOTING: ::flatbuffers::VOffsetT = 8;
+  pub const VT_KNOWN: ::flatbuffers::VOffsetT = 10;
+  pub const VT_STEP: ::flatbuffers::VOffsetT = 12;
+  pub const VT_COVERED: ::flatbuffers::VOffsetT = 14;
+
+  #[inline]
+  pub unsafe fn init_from_table(table: ::flatbuffers::Table<'a>) -> Self {
+    PrepareAnswer { _tab: table }
+  }
+  #[allow(unused_mut)]
+  pub fn create<'bldr: 'args, 'args: 'mut_bldr, 'mut_bldr, A: ::flatbuffers::Allocator + 'bldr>(
+    _fbb: &'mut_bldr mut ::flatbuffers::FlatBufferBuilder<'bldr, A>,
+    args: &'args PrepareAnswerArgs<'args>
+  ) -> ::flatbuffers::WIPOffset<PrepareAnswer<'bldr>> {
+    let mut builder = PrepareAnswerBuilder::new(_fbb);
+    builder.add_step(args.step);
+    builder.add_incarnation(args.incarnation);
+    if let Some(x) = args.known { builder.add_known(x); }
+    if let Some(x) = args.refused { builder.add_refused(x); }
+    builder.add_covered(args.covered);
+    builder.add_voting(args.voting);
+    builder.finish()
+  }
+
+
+  #[inline]
+  pub fn refused(&self) -> Option<&'a VersionPair> {
+    // Safety:
+    // Created from valid Table for this object
+    // which contains a valid value in this slot
+    unsafe { self._tab.get::<VersionPair>(PrepareAnswer::VT_REFUSED, None)}
+  }
+  #[inline]
+  pub fn incarnation(&self) -> u64 {
+    // Safety:
+    // Created from valid Table for this object
+    // which contains a valid value in this slot
+    unsafe { self._tab.get::<u64>(PrepareAnswer::VT_INCARNATION, Some(0)).unwrap()}
+  }
+  #[inline]
+  pub fn voting(&self) -> bool {
+    // Safety:
+    // Created from valid Table for this object
+    // which contains a valid value in this slot
+    unsafe { self._tab.get::<bool>(PrepareAnswer::VT_VOTING, Some(false)).unwrap()}
+  }
+  #[inline]
+  pub fn known(&self) -> Option<NodeList<'a>> {
+    // Safety:
+    // Created from valid Table for this object
+    // which contains a valid value in this slot
+    unsafe { self._tab.get::<::flatbuffers::ForwardsUOffset<NodeList>>(PrepareAnswer::VT_KNOWN, None)}
+  }
+  #[inline]
+  pub fn step(&self) -> u64 {
+    // Safety:
+    // Created from valid Table for this object
+    // which contains a valid value in this slot
+    unsafe { self._tab.get::<u64>(PrepareAnswer::VT_STEP, Some(0)).unwrap()}
+  }
+  #[inline]
+  pub fn covered(&self) -> bool {
+    // Safety:
+    // Created from valid Table for this object
+    // which contains a valid value in this slot
+    unsafe { self._tab.get::<bool>(PrepareAnswer::VT_COVERED, Some(false)).unwrap()}
+  }
+}
+
+impl ::flatbuffers::Verifiable for PrepareAnswer<'_> {
+  #[inline]
+  fn run_verifier(
+    v: &mut ::flatbuffers::Verifier, pos: usize
+  ) -> Result<(), ::flatbuffers::InvalidFlatbuffer> {
+    v.visit_table(pos)?
+     .visit_field::<VersionPair>("refused", Self::VT_REFUSED, false)?
+     .visit_field::<u64>("incarnation", Self::VT_INCARNATION, false)?
+     .visit_field::<bool>("voting", Self::VT_VOTING, false)?
+     .visit_field::<::flatbuffers::ForwardsUOffset<NodeList>>("known", Self::VT_KNOWN, false)?
+     .visit_field::<u64>("step", Self::VT_STEP, false)?
+     .visit_field::<bool>("covered", Self::VT_COVERED, false)?
+     .finish();
+    Ok(())
+  }
+}
+pub struct PrepareAnswerArgs<'a> {
+    pub refused: Option<&'a VersionPair>,
+    pub incarnation: u64,
+    pub voting: bool,
+    pub known: Option<::flatbuffers::WIPOffset<NodeList<'a>>>,
+    pub step: u64,
+    pub covered: bool,
+}
+impl<'a> Default for PrepareAnswerArgs<'a> {
+  #[inline]
+  fn default() -> Self {
+    PrepareAnswerArgs {
+      refused: None,
+      incarnation: 0,
+      voting: false,
+      known: None,
+      step: 0,
+      covered: false,
+    }
+  }
+}
+
+pub struct PrepareAnswerBuilder<'a: 'b, 'b, A: ::flatbuffers::Allocator + 'a> {
+  fbb_: &'b mut ::flatbuffers::FlatBufferBuilder<'a, A>,
+  start_: ::flatbuffers::WIPOffset<::flatbuffers::TableUnfinishedWIPOffset>,
+}
+impl<'a: 'b, 'b, A: ::flatbuffers::Allocator + 'a> PrepareAnswerBuilder<'a, 'b, A> {
+  #[inline]
+  pub fn add_refused(&mut self, refused: &VersionPair) {
+    self.fbb_.push_slot_always::<&VersionPair>(PrepareAnswer::VT_REFUSED, refused);
+  }
+  #[inline]
+  pub fn add_incarnation(&mut self, incarnation: u64) {
+    self.fbb_.push_slot::<u64>(PrepareAnswer::VT_INCARNATION, incarnation, 0);
+  }
+  #[inline]
+  pub fn add_voting(&mut self, voting: bool) {
+    self.fbb_.push_slot::<bool>(PrepareAnswer::VT_VOTING, voting, false);
+  }
+  #[inline]
+  pub fn add_known(&mut self, known: ::flatbuffers::WIPOffset<NodeList<'b >>) {
+    self.fbb_.push_slot_always::<::flatbuffers::WIPOffset<NodeList>>(PrepareAnswer::VT_KNOWN, known);
+  }
+  #[inline]
+  pub fn add_step(&mut self, step: u64) {
+    self.fbb_.push_slot::<u64>(PrepareAnswer::VT_STEP, step, 0);
+  }
+  #[inline]
+  pub fn add_covered(&mut self, covered: bool) {
+    self.fbb_.push_slot::<bool>(PrepareAnswer::VT_COVERED, covered, false);
+  }
+  #[inline]
+  pub fn new(_fbb: &'b mut ::flatbuffers::FlatBufferBuilder<'a, A>) -> PrepareAnswerBuilder<'a, 'b, A> {
+    let start = _fbb.start_table();
+    PrepareAnswerBuilder {
+      fbb_: _fbb,
+      start_: start,
+    }
+  }
+  #[inline]
+  pub fn finish(self) -> ::flatbuffers::WIPOffset<PrepareAnswer<'a>> {
+    let o = self.fbb_.end_table(self.start_);
+    ::flatbuffers::WIPOffset::new(o.value())
+  }
+}
+
+impl ::core::fmt::Debug for PrepareAnswer<'_> {
+  fn fmt(&self, f: &mut ::core::fmt::Formatter<'_>) -> ::core::fmt::Result {
+    let mut ds = f.debug_struct("PrepareAnswer");
+      ds.field("refused", &self.refused());
+      ds.field("incarnation", &self.incarnation());
+      ds.field("voting", &self.voting());
+      ds.field("known", &self.known());
+      ds.field("step", &self.step());
+      ds.field("covered", &self.covered());
+      ds.finish()
+  }
+}
+pub enum AcceptRequestOffset {}
+#[derive(Copy, Clone, PartialEq)]
+
+pub struct AcceptRequest<'a> {
+  pub _tab: ::flatbuffers::Table<'a>,
+}
+
+impl<'a> ::flatbuffers::Follow<'a> for AcceptRequest<'a> {
+  type Inner = AcceptRequest<'a>;
+  #[inline]
+  unsafe fn follow(buf: &'a [u8], loc: usize) -> Self::Inner {
+    Self { _tab: unsafe { ::flatbuffers::Table::new(buf, loc) } }
+  }
+}
+
+impl<'a> AcceptRequest<'a> {
+  pub const VT_PARTITION: ::flatbuffers::VOffsetT = 4;
+  pub const VT_BASE: ::flatbuffers::VOffsetT = 6;
+
+  #[inline]
+  pub unsafe fn init_from_table(table: ::flatbuffers::Table<'a>) -> Self {
+    AcceptRequest { _tab: table }
+  }
+  #[allow(unused_mut)]
+  pub fn create<'bldr: 'args, 'args: 'mut_bldr, 'mut_bldr, A: ::flatbuffers::Allocator + 'bldr>(
+    _fbb: &'mut_bldr mut ::flatbuffers::FlatBufferBuilder<'bldr, A>,
+    args: &'args AcceptRequestArgs<'args>
+  ) -> ::flatbuffers::WIPOffset<AcceptRequest<'bldr>> {
+    let mut builder = AcceptRequestBuilder::new(_fbb);
+    if let Some(x) = args.base { builder.add_base(x); }
+    builder.add_partition(args.partition);
+    builder.finish()
+  }
+
+
+  #[inline]
+  pub fn partition(&self) -> u16 {
+    // Safety:
+    // Created from valid Table for this object
+    // which contains a valid value in this slot
+    unsafe { self._tab.get::<u16>(AcceptRequest::VT_PARTITION, Some(0)).unwrap()}
+  }
+  #[inline]
+  pub fn base(&self) -> Option<&'a VersionPair> {
+    // Safety:
+    // Created from valid Table for this object
+    // which contains a valid value in this slot
+    unsafe { self._tab.get::<VersionPair>(AcceptRequest::VT_BASE, None)}
+  }
+}
+
+impl ::flatbuffers::Verifiable for AcceptRequest<'_> {
+  #[inline]
+  fn run_verifier(
+    v: &mut ::flatbuffers::Verifier, pos: usize
+  ) -> Result<(), ::flatbuffers::InvalidFlatbuffer> {
+    v.visit_table(pos)?
+     .visit_field::<u16>("partition", Self::VT_PARTITION, false)?
+     .visit_field::<VersionPair>("base", Self::VT_BASE, false)?
+     .finish();
+    Ok(())
+  }
+}
+pub struct AcceptRequestArgs<'a> {
+    pub partition: u16,
+    pub base: Option<&'a VersionPair>,
+}
+impl<'a> Default for AcceptRequestArgs<'a> {
+  #[inline]
+  fn default() -> Self {
+    AcceptRequestArgs {
+      partition: 0,
+      base: None,
+    }
+  }
+}
+
+pub struct AcceptRequestBuilder<'a: 'b, 'b, A: ::flatbuffers::Allocator + 'a> {
+  fbb_: &'b mut ::flatbuffers::FlatBufferBuilder<'a, A>,
+  start_: ::flatbuffers::WIPOffset<::flatbuffers::TableUnfinishedWIPOffset>,
+}
+impl<'a: 'b, 'b, A: ::flatbuffers::Allocator + 'a> AcceptRequestBuilder<'a, 'b, A> {
+  #[inline]
+  pub fn add_partition(&mut self, partition: u16) {
+    self.fbb_.push_slot::<u16>(AcceptRequest::VT_PARTITION, partition, 0);
+  }
+  #[inline]
+  pub fn add_base(&mut self, base: &VersionPair) {
+    self.fbb_.push_slot_always::<&VersionPair>(AcceptRequest::VT_BASE, base);
+  }
+  #[inline]
+  pub fn new(_fbb: &'b mut ::flatbuffers::FlatBufferBuilder<'a, A>) -> AcceptRequestBuilder<'a, 'b, A> {
+    let start = _fbb.start_table();
+    AcceptRequestBuilder {
+      fbb_: _fbb,
+      start_: start,
+    }
+  }
+  #[inline]
+  pub fn finish(self) -> ::flatbuffers::WIPOffset<AcceptRequest<'a>> {
+    let o = self.fbb_.end_table(self.start_);
+    ::flatbuffers::WIPOffset::new(o.value())
+  }
+}
+
+impl ::core::fmt::Debug for AcceptRequest<'_> {
+  fn fmt(&self, f: &mut ::core::fmt::Formatter<'_>) -> ::core::fmt::Result {
+    let mut ds = f.debug_struct("AcceptRequest");
+      ds.field("partition", &self.partition());
+      ds.field("base", &self.base());
+      ds.finish()
+  }
+}
+pub enum AcceptAnswerOffset {}
+#[derive(Copy, Clone, PartialEq)]
+
+pub struct AcceptAnswer<'a> {
+  pub _tab: ::flatbuffers::Table<'a>,
+}
+
+impl<'a> ::flatbuffers::Follow<'a> for AcceptAnswer<'a> {
+  type Inner = AcceptAnswer<'a>;
+  #[inline]
+  unsafe fn follow(buf: &'a [u8], loc: usize) -> Self::Inner {
+    Self { _tab: unsafe { ::flatbuffers::Table::new(buf, loc) } }
+  }
+}
+
+impl<'a> AcceptAnswer<'a> {
+  pub const VT_ACCEPTED: ::flatbuffers::VOffsetT = 4;
+  pub const VT_INCARNATION: ::flatbuffers::VOffsetT = 6;
+  pub const VT_VOTING: ::flatbuffers::VOffsetT = 8;
+  pub const VT_KNOWN: ::flatbuffers::VOffsetT = 10;
+  pub const VT_SUPERSEDED: ::flatbuffers::VOffsetT = 12;
+  pub const VT_PROMISED: ::flatbuffers::VOffsetT = 14;
+
+  #[inline]
+  pub unsafe fn init_from_table(table: ::flatbuffers::Table<'a>) -> Self {
+    AcceptAnswer { _tab: table }
+  }
+  #[allow(unused_mut)]
+  pub fn create<'bldr: 'args, 'args: 'mut_bldr, 'mut_bldr, A: ::flatbuffers::Allocator + 'bldr>(
+    _fbb: &'mut_bldr mut ::flatbuffers::FlatBufferBuilder<'bldr, A>,
+    args: &'args AcceptAnswerArgs<'args>
+  ) -> ::flatbuffers::WIPOffset<AcceptAnswer<'bldr>> {
+    let mut builder = AcceptAnswerBuilder::new(_fbb);
+    builder.add_incarnation(args.incarnation);
+    if let Some(x) = args.superseded { builder.add_superseded(x); }
+    if let Some(x) = args.known { builder.add_known(x); }
+    builder.add_promised(args.promised);
+    builder.add_voting(args.voting);
+    builder.add_accepted(args.accepted);
+    builder.finish()
+  }
+
+
+  #[inline]
+  pub fn accepted(&self) -> bool {
+    // Safety:
+    // Created from valid Table for this object
+    // which contains a valid value in this slot
+    unsafe { self._tab.get::<bool>(AcceptAnswer::VT_ACCEPTED, Some(false)).unwrap()}
+  }
+  #[inline]
+  pub fn incarnation(&self) -> u64 {
+    // Safety:
+    // Created from valid Table for this object
+    // which contains a valid value in this slot
+    unsafe { self._tab.get::<u64>(AcceptAnswer::VT_INCARNATION, Some(0)).unwrap()}
+  }
+  #[inline]
+  pub fn voting(&self) -> bool {
+    // Safety:
+    // Created from valid Table for this object
+    // which contains a valid value in this slot
+    unsafe { self._tab.get::<bool>(AcceptAnswer::VT_VOTING, Some(false)).unwrap()}
+  }
+  #[inline]
+  pub fn known(&self) -> Option<NodeList<'a>> {
+    // Safety:
+    // Created from valid Table for this object
+    // which contains a valid value in this slot
+    unsafe { self._tab.get::<::flatbuffers::ForwardsUOffset<NodeList>>(AcceptAnswer::VT_KNOWN, None)}
+  }
+  #[inline]
+  pub fn superseded(&self) -> Option<&'a VersionPair> {
+    // Safety:
+    // Created from valid Table for this object
+    // which contains a valid value in this slot
+    unsafe { self._tab.get::<VersionPair>(AcceptAnswer::VT_SUPERSEDED, None)}
+  }
+  #[inline]
+  pub fn promised(&self) -> bool {
+    // Safety:
+    // Created from valid Table for this object
+    // which contains a valid value in this slot
+    unsafe { self._tab.get::<bool>(AcceptAnswer::VT_PROMISED, Some(false)).unwrap()}
+  }
+}
+
+impl ::flatbuffers::Verifiable for AcceptAnswer<'_> {
+  #[inline]
+  fn run_verifier(
+    v: &mut ::flatbuffers::Verifier, pos: usize
+  ) -> Result<(), ::flatbuffers::InvalidFlatbuffer> {
+    v.visit_table(pos)?
+     .visit_field::<bool>("accepted", Self::VT_ACCEPTED, false)?
+     .visit_field::<u64>("incarnation", Self::VT_INCARNATION, false)?
+     .visit_field::<bool>("voting", Self::VT_VOTING, false)?
+     .visit_field::<::flatbuffers::ForwardsUOffset<NodeList>>("known", Self::VT_KNOWN, false)?
+     .visit_field::<VersionPair>("superseded", Self::VT_SUPERSEDED, false)?
+     .visit_field::<bool>("promised", Self::VT_PROMISED, false)?
+     .finish();
+    Ok(())
+  }
+}
+pub struct AcceptAnswerArgs<'a> {
+    pub accepted: bool,
+    pub incarnation: u64,
+    pub voting: bool,
+    pub known: Option<::flatbuffers::WIPOffset<NodeList<'a>>>,
+    pub superseded: Option<&'a VersionPair>,
+    pub promised: bool,
+}
+impl<'a> Default for AcceptAnswerArgs<'a> {
+  #[inline]
+  fn default() -> Self {
+    AcceptAnswerArgs {
+      accepted: false,
+      incarnation: 0,
+      voting: false,
+      known: None,
+      superseded: None,
+      promised: false,
+    }
+  }
+}
+
+pub struct AcceptAnswerBuilder<'a: 'b, 'b, A: ::flatbuffers::Allocator + 'a> {
+  fbb_: &'b mut ::flatbuffers::FlatBufferBuilder<'a, A>,
+  start_: ::flatbuffers::WIPOffset<::flatbuffers::TableUnfinishedWIPOffset>,
+}
+impl<'a: 'b, 'b, A: ::flatbuffers::Allocator + 'a> AcceptAnswerBuilder<'a, 'b, A> {
+  #[inline]
+  pub fn add_accepted(&mut self, accepted: bool) {
+    self.fbb_.push_slot::<bool>(AcceptAnswer::VT_ACCEPTED, accepted, false);
+  }
+  #[inline]
+  pub fn add_incarnation(&mut self, incarnation: u64) {
+    self.fbb_.push_slot::<u64>(AcceptAnswer::VT_INCARNATION, incarnation, 0);
+  }
+  #[inline]
+  pub fn add_voting(&mut self, voting: bool) {
+    self.fbb_.push_slot::<bool>(AcceptAnswer::VT_VOTING, voting, false);
+  }
+  #[inline]
+  pub fn add_known(&mut self, known: ::flatbuffers::WIPOffset<NodeList<'b >>) {
+    self.fbb_.push_slot_always::<::flatbuffers::WIPOffset<NodeList>>(AcceptAnswer::VT_KNOWN, known);
+  }
+  #[inline]
+  pub fn add_superseded(&mut self, superseded: &VersionPair) {
+    self.fbb_.push_slot_always::<&VersionPair>(AcceptAnswer::VT_SUPERSEDED, superseded);
+  }
+  #[inline]
+  pub fn add_promised(&mut self, promised: bool) {
+    self.fbb_.push_slot::<bool>(AcceptAnswer::VT_PROMISED, promised, false);
+  }
+  #[inline]
+  pub fn new(_fbb: &'b mut ::flatbuffers::FlatBufferBuilder<'a, A>) -> AcceptAnswerBuilder<'a, 'b, A> {
+    let start = _fbb.start_table();
+    AcceptAnswerBuilder {
+      fbb_: _fbb,
+      start_: start,
+    }
+  }
+  #[inline]
+  pub fn finish(self) -> ::flatbuffers::WIPOffset<AcceptAnswer<'a>> {
+    let o = self.fbb_.end_table(self.start_);
+    ::flatbuffers::WIPOffset::new(o.value())
+  }
+}
+
+impl ::core::fmt::Debug for AcceptAnswer<'_> {
+  fn fmt(&self, f: &mut ::core::fmt::Formatter<'_>) -> ::core::fmt::Result {
+    let mut ds = f.debug_struct("AcceptAnswer");
+      ds.field("accepted", &self.accepted());
+      ds.field("incarnation", &self.incarnation());
+      ds.field("voting", &self.voting());
+      ds.field("known", &self.known());
+      ds.field("superseded", &self.superseded());
+      ds.field("promised", &self.promised());
+      ds.finish()
+  }
+}
 pub enum HeadOffset {}
 #[derive(Copy, Clone, PartialEq)]
 
@@ -4153,6 +4810,66 @@ impl<'a> Head<'a> {
     }
   }
 
+  #[inline]
+  #[allow(non_snake_case)]
+  pub fn body_as_prepare_request(&self) -> Option<PrepareRequest<'a>> {
+    if self.body_type() == Body::PrepareRequest {
+      self.body().map(|t| {
+       // Safety:
+       // Created from a valid Table for this object
+       // Which contains a valid union in this slot
+       unsafe { PrepareRequest::init_from_table(t) }
+     })
+    } else {
+      None
+    }
+  }
+
+  #[inline]
+  #[allow(non_snake_case)]
+  pub fn body_as_prepare_answer(&self) -> Option<PrepareAnswer<'a>> {
+    if self.body_type() == Body::PrepareAnswer {
+      self.body().map(|t| {
+       // Safety:
+       // Created from a valid Table for this object
+       // Which contains a valid union in this slot
+       unsafe { PrepareAnswer::init_from_table(t) }
+     })
+    } else {
+      None
+    }
+  }
+
+  #[inline]
+  #[allow(non_snake_case)]
+  pub fn body_as_accept_request(&self) -> Option<AcceptRequest<'a>> {
+    if self.body_type() == Body::AcceptRequest {
+      self.body().map(|t| {
+       // Safety:
+       // Created from a valid Table for this object
+       // Which contains a valid union in this slot
+       unsafe { AcceptRequest::init_from_table(t) }
+     })
+    } else {
+      None
+    }
+  }
+
+  #[inline]
+  #[allow(non_snake_case)]
+  pub fn body_as_accept_answer(&self) -> Option<AcceptAnswer<'a>> {
+    if self.body_type() == Body::AcceptAnswer {
+      self.body().map(|t| {
+       // Safety:
+       // Created from a valid Table for this object
+       // Which contains a valid union in this slot
+       unsafe { AcceptAnswer::init_from_table(t) }
+     })
+    } else {
+      None
+    }
+  }
+
 }
 
 impl ::flatbuffers::Verifiable for Head<'_> {
@@ -4191,6 +4908,10 @@ impl ::flatbuffers::Verifiable for Head<'_> {
           Body::HealthRequest => v.verify_union_variant::<::flatbuffers::ForwardsUOffset<HealthRequest>>("Body::HealthRequest", pos),
           Body::HealthAnswer => v.verify_union_variant::<::flatbuffers::ForwardsUOffset<HealthAnswer>>("Body::HealthAnswer", pos),
           Body::ErrorAnswer => v.verify_union_variant::<::flatbuffers::ForwardsUOffset<ErrorAnswer>>("Body::ErrorAnswer", pos),
+          Body::PrepareRequest => v.verify_union_variant::<::flatbuffers::ForwardsUOffset<PrepareRequest>>("Body::PrepareRequest", pos),
+          Body::PrepareAnswer => v.verify_union_variant::<::flatbuffers::ForwardsUOffset<PrepareAnswer>>("Body::PrepareAnswer", pos),
+          Body::AcceptRequest => v.verify_union_variant::<::flatbuffers::ForwardsUOffset<AcceptRequest>>("Body::AcceptRequest", pos),
+          Body::AcceptAnswer => v.verify_union_variant::<::flatbuffers::ForwardsUOffset<AcceptAnswer>>("Body::AcceptAnswer", pos),
           _ => Ok(()),
         }
      })?
@@ -4436,6 +5157,34 @@ impl ::core::fmt::Debug for Head<'_> {
         },
         Body::ErrorAnswer => {
           if let Some(x) = self.body_as_error_answer() {
+            ds.field("body", &x)
+          } else {
+            ds.field("body", &"InvalidFlatbuffer: Union discriminant does not match value.")
+          }
+        },
+        Body::PrepareRequest => {
+          if let Some(x) = self.body_as_prepare_request() {
+            ds.field("body", &x)
+          } else {
+            ds.field("body", &"InvalidFlatbuffer: Union discriminant does not match value.")
+          }
+        },
+        Body::PrepareAnswer => {
+          if let Some(x) = self.body_as_prepare_answer() {
+            ds.field("body", &x)
+          } else {
+            ds.field("body", &"InvalidFlatbuffer: Union discriminant does not match value.")
+          }
+        },
+        Body::AcceptRequest => {
+          if let Some(x) = self.body_as_accept_request() {
+            ds.field("body", &x)
+          } else {
+            ds.field("body", &"InvalidFlatbuffer: Union discriminant does not match value.")
+          }
+        },
+        Body::AcceptAnswer => {
+          if let Some(x) = self.body_as_accept_answer() {
             ds.field("body", &x)
           } else {
             ds.field("body", &"InvalidFlatbuffer: Union discriminant does not match value.")

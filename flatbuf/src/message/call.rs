@@ -9,7 +9,8 @@ use flatbuffers::{FlatBufferBuilder, UnionWIPOffset, VerifierOptions, WIPOffset}
 use tako_types::limits::{FRAME_HEAD_BYTES_MAX, TAIL_ENTRIES_MAX};
 
 use super::{
-    CallHead, Request, Response, gossip, hello, read, step, tail, tail::TailFields, write,
+    CallHead, PrepareOutcome, Request, Response, conditional, gossip, hello, read, step, tail,
+    tail::TailFields, write,
 };
 use crate::{
     Record,
@@ -43,7 +44,9 @@ pub(crate) type Answer = Result<Response, RpcError>;
 /// Makes the frame of a request.
 pub(crate) fn encode_request(call: &CallHead, request: &Request) -> Result<Frame, WireError> {
     let attachments = match request {
-        Request::Put { record, .. } => vec![record.bytes().clone()],
+        Request::Put { record, .. } | Request::Accept { record, .. } => {
+            vec![record.bytes().clone()]
+        }
         _ => Vec::new(),
     };
     encode(call, attachments, |builder| write_request(builder, request))
@@ -52,7 +55,10 @@ pub(crate) fn encode_request(call: &CallHead, request: &Request) -> Result<Frame
 /// Makes the frame of an answer to the call `id`.
 pub(crate) fn encode_response(id: u64, answer: &Answer) -> Result<Frame, WireError> {
     let attachments = match answer {
-        Ok(Response::Get { record, .. }) => record.iter().map(|it| it.bytes().clone()).collect(),
+        Ok(
+            Response::Get { record, .. }
+            | Response::Prepare(PrepareOutcome::Promised { record, .. }),
+        ) => record.iter().map(|it| it.bytes().clone()).collect(),
         Ok(Response::Fetch { records, .. }) => {
             records.iter().map(|record| record.bytes().clone()).collect()
         }
@@ -163,6 +169,13 @@ fn write_request(builder: &mut FlatBufferBuilder<'_>, request: &Request) -> Body
         Request::Put { partition, record: _, repair } => {
             (Body::PutRequest, write::write_request(builder, *partition, *repair))
         }
+        Request::Prepare { partition, key, ballot } => {
+            let body = conditional::write_prepare_request(builder, *partition, key, *ballot);
+            (Body::PrepareRequest, body)
+        }
+        Request::Accept { partition, base, record: _ } => {
+            (Body::AcceptRequest, conditional::write_accept_request(builder, *partition, *base))
+        }
         Request::Get { partition, key } => {
             (Body::GetRequest, read::write_get_request(builder, *partition, key))
         }
@@ -199,11 +212,17 @@ fn read_request(
         let record = one_record(attachments)?;
         return Ok(write::read_request(table, record));
     }
+    if let Some(table) = head.body_as_accept_request() {
+        let record = one_record(attachments)?;
+        return Ok(conditional::read_accept_request(table, record));
+    }
     expect_count(&attachments, 0)?;
     if let Some(table) = head.body_as_get_request() {
         read::read_get_request(whole, table)
     } else if let Some(table) = head.body_as_stat_request() {
         read::read_stat_request(whole, table)
+    } else if let Some(table) = head.body_as_prepare_request() {
+        conditional::read_prepare_request(whole, table)
     } else if let Some(table) = head.body_as_gossip_request() {
         Ok(Request::Gossip(gossip::read(table)?))
     } else if let Some(table) = head.body_as_tail_request() {
@@ -231,13 +250,19 @@ fn write_response(builder: &mut FlatBufferBuilder<'_>, response: &Response) -> B
             (Body::HelloAnswer, hello::write_answer(builder, *cluster, node, *incarnation))
         }
         Response::Put(outcome) => (Body::PutAnswer, write::write_answer(builder, outcome)),
+        Response::Prepare(outcome) => {
+            (Body::PrepareAnswer, conditional::write_prepare_answer(builder, outcome))
+        }
+        Response::Accept(outcome) => {
+            (Body::AcceptAnswer, conditional::write_accept_answer(builder, outcome))
+        }
         Response::Get { record: _, step, covered, voting } => {
             (Body::GetAnswer, read::write_get_answer(builder, *step, *covered, *voting))
         }
         Response::Stat { answers, step, voting } => {
             (Body::StatAnswer, read::write_stat_answer(builder, answers, *step, *voting))
         }
-        Response::Tail { incarnation, upto, step, covered, state, entries, more } => {
+        Response::Tail { incarnation, upto, step, covered, state, entries, more, promised } => {
             let fields = TailFields {
                 incarnation: *incarnation,
                 upto: *upto,
@@ -245,6 +270,7 @@ fn write_response(builder: &mut FlatBufferBuilder<'_>, response: &Response) -> B
                 covered: *covered,
                 state: *state,
                 more: *more,
+                promised: *promised,
             };
             (Body::TailAnswer, tail::write_answer(builder, &fields, entries))
         }
@@ -274,6 +300,10 @@ fn read_response(
         let record = if attachments.is_empty() { None } else { Some(one_record(attachments)?) };
         return Ok(read::read_get_answer(table, record));
     }
+    if let Some(table) = head.body_as_prepare_answer() {
+        let record = if attachments.is_empty() { None } else { Some(one_record(attachments)?) };
+        return conditional::read_prepare_answer(table, record);
+    }
     if let Some(table) = head.body_as_fetch_answer() {
         let records: Result<Vec<_>, _> = attachments.into_iter().map(Record::decode).collect();
         return Ok(tail::read_fetch_answer(table, records?));
@@ -286,6 +316,8 @@ fn read_response(
     expect_count(&attachments, 0)?;
     if let Some(table) = head.body_as_put_answer() {
         write::read_answer(table)
+    } else if let Some(table) = head.body_as_accept_answer() {
+        conditional::read_accept_answer(table)
     } else if let Some(table) = head.body_as_stat_answer() {
         read::read_stat_answer(table)
     } else if let Some(table) = head.body_as_gossip_answer() {

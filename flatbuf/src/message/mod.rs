@@ -7,6 +7,7 @@
 //! nor out of one. Calls: `frame`, the generated code, `record`. Called by: client and server.
 
 mod call;
+mod conditional;
 mod gossip;
 mod hello;
 mod list;
@@ -20,6 +21,6 @@ mod write;
 
 pub(crate) use call::{Answer, decode_request, decode_response, encode_request, encode_response};
 pub use types::{
-    CallHead, GossipState, NodeState, PartitionGossip, PutOutcome, Request, Response, StatAnswer,
-    StepAnnouncement, TailEntry,
+    CallHead, GossipState, NodeState, PartitionGossip, PrepareOutcome, PutOutcome, Request,
+    Response, StatAnswer, StepAnnouncement, TailEntry,
 };

@@ -8,7 +8,10 @@ use tako_types::{
 
 use super::{
     NodeState, Request, Response, TailEntry,
-    list::{Builder, check_columns, read_keys, read_node, write_keys, write_numbers},
+    list::{
+        Builder, check_columns, read_keys, read_node, read_version, write_keys, write_numbers,
+        write_version,
+    },
 };
 use crate::{
     Record,
@@ -54,6 +57,7 @@ pub(super) struct TailFields {
     pub(super) covered: bool,
     pub(super) state: NodeState,
     pub(super) more: bool,
+    pub(super) promised: Version,
 }
 
 pub(super) fn write_answer(
@@ -66,6 +70,7 @@ pub(super) fn write_answer(
     let micros = Some(write_numbers(builder, entries.iter().map(|entry| entry.version.micros)));
     let origins = Some(write_numbers(builder, entries.iter().map(|entry| entry.version.origin)));
     let crcs = Some(write_numbers(builder, entries.iter().map(|entry| entry.crc)));
+    let promised = write_version(fields.promised);
     let args = TailAnswerArgs {
         incarnation: fields.incarnation.0,
         upto: fields.upto.0,
@@ -78,6 +83,7 @@ pub(super) fn write_answer(
         micros,
         origins,
         crcs,
+        promised: (fields.promised != Version::ZERO).then_some(&promised),
     };
     TailAnswer::create(builder, &args).as_union_value()
 }
@@ -99,6 +105,7 @@ pub(super) fn read_answer(whole: &Bytes, table: TailAnswer<'_>) -> Result<Respon
             .map(|(((key, lsn), version), crc)| TailEntry { lsn: Lsn(lsn), key, version, crc })
             .collect(),
         more: table.more(),
+        promised: read_version(table.promised()),
     })
 }
 

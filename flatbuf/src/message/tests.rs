@@ -70,6 +70,22 @@ fn requests() -> Vec<(&'static str, Request)> {
         ),
         ("hello-new", Request::Hello { cluster: None, node: node.clone(), protocol: 1 }),
         ("put", Request::Put { partition, record: record("k", b"value"), repair: true }),
+        (
+            "prepare",
+            Request::Prepare { partition, key: key("k"), ballot: Version { micros: 3, origin: 4 } },
+        ),
+        (
+            "accept",
+            Request::Accept {
+                partition,
+                base: Version { micros: 5, origin: 6 },
+                record: record("k", b"value"),
+            },
+        ),
+        (
+            "accept-first",
+            Request::Accept { partition, base: Version::ZERO, record: record("k", b"value") },
+        ),
         ("get", Request::Get { partition, key: key("k") }),
         ("stat", Request::Stat { partition, keys: keys.clone(), merged: true }),
         ("stat-none", Request::Stat { partition, keys: vec![], merged: false }),
@@ -103,6 +119,24 @@ fn answers() -> Vec<(&'static str, Answer)> {
         voting: true,
         known: vec![(NodeId::new("n2"), Incarnation(2))],
     };
+    let promised = |record| PrepareOutcome::Promised {
+        incarnation: Incarnation(1),
+        known: vec![(NodeId::new("n2"), Incarnation(2))],
+        record,
+        step,
+        covered: true,
+        voting: true,
+    };
+    let tail = |promised| Response::Tail {
+        incarnation: Incarnation(1),
+        upto: Lsn(9),
+        step,
+        covered: true,
+        state: NodeState::Recovering,
+        entries: vec![entry(8, "a"), entry(9, "bb")],
+        more: true,
+        promised,
+    };
     let some = StatAnswer { version: Some(version), crc: 7 };
     vec![
         (
@@ -113,8 +147,15 @@ fn answers() -> Vec<(&'static str, Answer)> {
                 incarnation: Incarnation(6),
             }),
         ),
-        ("put-accepted", Ok(Response::Put(accepted))),
+        ("put-accepted", Ok(Response::Put(accepted.clone()))),
         ("put-superseded", Ok(Response::Put(PutOutcome::Superseded { version }))),
+        ("put-promised", Ok(Response::Put(PutOutcome::Promised { version }))),
+        ("prepare", Ok(Response::Prepare(promised(Some(record("k", b"v")))))),
+        ("prepare-none", Ok(Response::Prepare(promised(None)))),
+        ("prepare-refused", Ok(Response::Prepare(PrepareOutcome::Refused { version }))),
+        ("accept-accepted", Ok(Response::Accept(accepted.clone()))),
+        ("accept-superseded", Ok(Response::Accept(PutOutcome::Superseded { version }))),
+        ("accept-promised", Ok(Response::Accept(PutOutcome::Promised { version }))),
         (
             "get",
             Ok(Response::Get {
@@ -138,18 +179,8 @@ fn answers() -> Vec<(&'static str, Answer)> {
             "stat",
             Ok(Response::Stat { answers: vec![some, StatAnswer::default()], step, voting: true }),
         ),
-        (
-            "tail",
-            Ok(Response::Tail {
-                incarnation: Incarnation(1),
-                upto: Lsn(9),
-                step,
-                covered: true,
-                state: NodeState::Recovering,
-                entries: vec![entry(8, "a"), entry(9, "bb")],
-                more: true,
-            }),
-        ),
+        ("tail", Ok(tail(Version::ZERO))),
+        ("tail-promised", Ok(tail(version))),
         (
             "fetch",
             Ok(Response::Fetch { records: vec![record("a", b"1"), record("b", b"")], more: true }),
@@ -255,6 +286,28 @@ fn a_request_is_no_answer_and_an_answer_no_request() {
         let read = decode_request(&frame::parse(&bytes).expect("a frame"));
         assert!(matches!(read, Err(WireError::Body { .. } | WireError::Lengths { .. })), "{name}");
     }
+}
+
+#[test]
+fn a_refused_prepare_that_carries_a_record_is_a_bad_frame() {
+    use crate::generated::rpc::{
+        Body, Head, HeadArgs, PrepareAnswer, PrepareAnswerArgs, VersionPair,
+    };
+    let attachment = record("k", b"v").bytes().clone();
+    let mut builder = flatbuffers::FlatBufferBuilder::new();
+    let refused = VersionPair::new(1, 2);
+    let args = PrepareAnswerArgs { refused: Some(&refused), ..Default::default() };
+    let body = Some(PrepareAnswer::create(&mut builder, &args).as_union_value());
+    let length = u32::try_from(attachment.len()).expect("short");
+    let attachment_bytes = Some(builder.create_vector(&[length]));
+    let body_type = Body::PrepareAnswer;
+    let args = HeadArgs { body_type, body, attachment_bytes, ..Default::default() };
+    let root = Head::create(&mut builder, &args);
+    builder.finish(root, None);
+    let head = Bytes::copy_from_slice(builder.finished_data());
+    let bytes = wire(&Frame { head, attachments: vec![attachment] });
+    let read = decode_response(&frame::parse(&bytes).expect("a frame"));
+    assert!(matches!(read, Err(WireError::Lengths { .. })), "{read:?}");
 }
 
 #[test]

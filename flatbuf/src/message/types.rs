@@ -41,6 +41,25 @@ pub enum Request {
         /// True for a write-back: promises do not stop it.
         repair: bool,
     },
+    /// First round of a conditional write: promise to take nothing below the ballot, and say what
+    /// is held.
+    Prepare {
+        /// Partition of the key.
+        partition: PartitionId,
+        /// The key.
+        key: StoredKey,
+        /// Never used before, and by nobody else.
+        ballot: Version,
+    },
+    /// Second round: hold this record in place of what the prepare quorum showed.
+    Accept {
+        /// Partition of the key.
+        partition: PartitionId,
+        /// Highest version that the prepare quorum showed; [`Version::ZERO`] for no record.
+        base: Version,
+        /// The record; its version is the ballot.
+        record: Record,
+    },
     /// The replica's whole vote; reads the snapshot where needed.
     Get {
         /// Partition of the key.
@@ -109,6 +128,10 @@ pub enum Response {
     },
     /// To [`Request::Put`].
     Put(PutOutcome),
+    /// To [`Request::Prepare`].
+    Prepare(PrepareOutcome),
+    /// To [`Request::Accept`].
+    Accept(PutOutcome),
     /// To [`Request::Get`].
     Get {
         /// The vote; `None` when the replica holds nothing.
@@ -145,6 +168,9 @@ pub enum Response {
         entries: Vec<TailEntry>,
         /// True when there is more to ask for.
         more: bool,
+        /// Highest ballot that the replica promised in the partition, forgotten ones included;
+        /// [`Version::ZERO`] for none that still matters.
+        promised: Version,
     },
     /// To [`Request::Fetch`]; keys without an uncovered record are left out.
     Fetch {
@@ -189,9 +215,39 @@ pub enum PutOutcome {
         /// Data folders the replica knows of.
         known: Vec<(NodeId, Incarnation)>,
     },
-    /// The replica holds or promised a higher version.
+    /// The replica holds a higher version.
     Superseded {
         /// That version.
+        version: Version,
+    },
+    /// A promise stands in the way: send again above this version. No record of it need exist.
+    Promised {
+        /// The ballot promised, or one above all that may have been.
+        version: Version,
+    },
+}
+
+/// What a replica says to a ballot.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum PrepareOutcome {
+    /// It takes no plain write and no Accept below the ballot any more.
+    Promised {
+        /// The replica's data folder.
+        incarnation: Incarnation,
+        /// Data folders the replica knows of: the promise of an older one is void.
+        known: Vec<(NodeId, Incarnation)>,
+        /// The vote; `None` when the replica holds nothing.
+        record: Option<Record>,
+        /// The step the replica sees.
+        step: StepNumber,
+        /// The record is what the snapshot shows at that step.
+        covered: bool,
+        /// Promises are given by voting replicas only.
+        voting: bool,
+    },
+    /// The replica holds or promised a version that is not below the ballot.
+    Refused {
+        /// That version: the next ballot must be above it.
         version: Version,
     },
 }

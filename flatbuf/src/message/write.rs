@@ -37,13 +37,15 @@ pub(super) fn write_answer(
                 incarnation: incarnation.0,
                 voting: *voting,
                 known,
-                superseded: None,
+                ..PutAnswerArgs::default()
             };
             PutAnswer::create(builder, &args).as_union_value()
         }
-        PutOutcome::Superseded { version } => {
+        PutOutcome::Superseded { version } | PutOutcome::Promised { version } => {
+            let promised = matches!(outcome, PutOutcome::Promised { .. });
             let version = write_version(*version);
-            let args = PutAnswerArgs { superseded: Some(&version), ..PutAnswerArgs::default() };
+            let superseded = Some(&version);
+            let args = PutAnswerArgs { superseded, promised, ..PutAnswerArgs::default() };
             PutAnswer::create(builder, &args).as_union_value()
         }
     }
@@ -56,6 +58,8 @@ pub(super) fn read_answer(table: PutAnswer<'_>) -> Result<Response, WireError> {
             voting: table.voting(),
             known: table.known().map_or(Ok(Vec::new()), read_nodes)?,
         }
+    } else if table.promised() {
+        PutOutcome::Promised { version: read_version(table.superseded()) }
     } else {
         PutOutcome::Superseded { version: read_version(table.superseded()) }
     }))

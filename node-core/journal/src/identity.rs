@@ -32,6 +32,9 @@ pub struct Identity {
     pub incarnation: Incarnation,
     /// No version at or above this was ever issued; microseconds since the Unix epoch.
     pub clock_ceiling_micros: u64,
+    /// No ballot at or above this was ever promised; 0 when none was.
+    #[serde(default)]
+    pub promise_ceiling_micros: u64,
     /// The machine's boot during which the folder was last opened.
     pub boot_id: String,
     /// True where the last owner closed the journal in good order.

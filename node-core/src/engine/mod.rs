@@ -2,6 +2,7 @@
 //!
 //! ```text
 //! put:   accept rule ─► journal (durable) ─► Shelf::on_durable: index ─► answer
+//! cas:   promise ─► vote; then promise and base checked ─► as put
 //! vote:  index ─► record cache ─► snapshot view (block cache ─► object store) ─► merge
 //! step:  install view ─► fix record cache ─► trim index, release journal places
 //! ```
@@ -9,8 +10,10 @@
 //! snapshotter. It knows neither peers nor the configuration's epochs.
 
 mod cache;
+mod conditional;
 mod index;
 mod partition;
+mod promise;
 mod shelf;
 mod tail;
 mod vote;
@@ -24,14 +27,17 @@ use std::{
     },
 };
 
+pub use conditional::Prepared;
 pub use partition::{Missed, View};
 pub use tail::{PartitionStatus, TailPage};
 use tako_flatbuf::RecordError;
 use tako_journal::{Disk, Journal, JournalError, JournalOptions, Recovered};
 use tako_snapshot::{SnapshotError, Snapshots};
-use tako_types::{ErrorKind, HybridClock, Incarnation, Lsn, NodeId, PartitionId, StepNumber};
+use tako_types::{
+    ErrorKind, HybridClock, Incarnation, Lsn, NodeId, PartitionId, StepNumber, Version,
+};
 pub use vote::Vote;
-pub use write::Accepted;
+pub use write::{Accepted, Intent};
 
 use self::{partition::Partition, shelf::Shelf};
 
@@ -53,6 +59,9 @@ pub enum EngineError {
     /// The partition's snapshot view is not open yet, so there is no vote.
     #[error("partition {0} is still being opened here")]
     Opening(PartitionId),
+    /// This node does not vote on the partition yet, so it promises nothing.
+    #[error("partition {0} is still recovering here")]
+    NotVoting(PartitionId),
     /// A stored record is damaged.
     #[error("damaged record in partition {partition}: {source}")]
     Record {
@@ -70,7 +79,7 @@ impl EngineError {
         match self {
             Self::Journal(error) => error.kind(),
             Self::Snapshot { source, .. } => source.kind(),
-            Self::Opening(_) => ErrorKind::Unavailable,
+            Self::Opening(_) | Self::NotVoting(_) => ErrorKind::Unavailable,
             Self::Record { .. } => ErrorKind::Corrupt,
         }
     }
@@ -93,6 +102,8 @@ pub struct EngineOptions {
     pub forgotten: Lsn,
     /// Which folders this one was before, each with its last LSN as such.
     pub earlier: BTreeMap<Incarnation, Lsn>,
+    /// No earlier run of this folder promised a ballot at or above this; 0 when none promised.
+    pub promise_ceiling_micros: u64,
 }
 
 /// Counters of one engine; read by metrics and tests.
@@ -108,6 +119,10 @@ pub struct EngineMetrics {
     pub accepted: AtomicU64,
     /// Writes refused because something newer is held.
     pub superseded: AtomicU64,
+    /// Ballots promised.
+    pub promised: AtomicU64,
+    /// Writes refused for a promise.
+    pub barred: AtomicU64,
 }
 
 /// See the module.
@@ -119,6 +134,8 @@ pub struct Engine {
     clock: HybridClock,
     metrics: EngineMetrics,
     incarnation: AtomicU64,
+    /// Ballots below this may be promised; on disk before it is raised here.
+    promise_ceiling: AtomicU64,
     /// Last LSN of the replay.
     replayed: Lsn,
     /// Coverage is believed: this folder is what the snapshot speaks of.
@@ -145,6 +162,7 @@ impl Engine {
         shelf.attach(&journal);
         shelf.set_applied(recovered.last_lsn);
         let incarnation = AtomicU64::new(options.incarnation.0);
+        let promise_ceiling = AtomicU64::new(options.promise_ceiling_micros);
         let engine = Self {
             options,
             shelf,
@@ -153,10 +171,15 @@ impl Engine {
             clock,
             metrics: EngineMetrics::default(),
             incarnation,
+            promise_ceiling,
             replayed: recovered.last_lsn,
             trusted: AtomicBool::new(false),
             closed: AtomicBool::new(false),
         };
+        if let Some(micros) = engine.options.promise_ceiling_micros.checked_sub(1) {
+            let forgotten = Version { micros, origin: u64::MAX };
+            engine.partitions().for_each(|p| engine.raise_promise_floor(p, forgotten));
+        }
         Ok((Arc::new(engine), recovered))
     }
 

@@ -6,15 +6,19 @@
 //!   installed and the record cache is put right (`install`);
 //! - a record is filled into the cache only if no view was installed since its read began.
 
-use std::{collections::HashSet, sync::Arc};
+use std::{
+    collections::{HashMap, HashSet},
+    sync::Arc,
+};
 
 use parking_lot::Mutex;
 use tako_flatbuf::Record;
 use tako_journal::Location;
 use tako_snapshot::{Meta, PartitionReader};
 use tako_types::{Incarnation, Lsn, NodeId, StoredKey, Version};
+use tokio::sync::Notify;
 
-use super::{cache::RecordCache, index::Index};
+use super::{cache::RecordCache, index::Index, promise::Promises};
 
 /// What a node sees of a partition's snapshot: one step, immutable.
 pub struct View {
@@ -61,14 +65,57 @@ pub(crate) struct Inner {
     pub(crate) installs: u64,
     /// Writes on their way into the journal.
     pub(crate) in_flight: u32,
+    /// The same by key (its digest): a conditional write decides when none is left of its key.
+    appending: HashMap<u64, u32>,
+    /// What conditional writes were promised.
+    pub(crate) promises: Promises,
     /// May this node's answers count as votes here?
     pub(crate) voting: bool,
+}
+
+impl Inner {
+    /// Is a write of this key on its way into the journal?
+    pub(crate) fn is_appending(&self, key: &StoredKey) -> bool {
+        !self.appending.is_empty() && self.appending.contains_key(&key.digest())
+    }
 }
 
 /// See the module.
 #[derive(Default)]
 pub(crate) struct Partition {
     inner: Mutex<Inner>,
+    /// Told whenever an append has ended, however it did.
+    pub(crate) append_ended: Notify,
+}
+
+/// Counts a write as on its way until its append ended, however it ended.
+pub(crate) struct InFlight<'a> {
+    partition: &'a Partition,
+    digest: u64,
+}
+
+impl<'a> InFlight<'a> {
+    pub(crate) fn begin(partition: &'a Partition, inner: &mut Inner, key: &StoredKey) -> Self {
+        let digest = key.digest();
+        inner.in_flight += 1;
+        *inner.appending.entry(digest).or_default() += 1;
+        Self { partition, digest }
+    }
+}
+
+impl Drop for InFlight<'_> {
+    fn drop(&mut self) {
+        let mut inner = self.partition.lock();
+        inner.in_flight -= 1;
+        if let Some(count) = inner.appending.get_mut(&self.digest) {
+            *count -= 1;
+            if *count == 0 {
+                inner.appending.remove(&self.digest);
+            }
+        }
+        drop(inner);
+        self.partition.append_ended.notify_waiters();
+    }
 }
 
 /// What `install` freed.

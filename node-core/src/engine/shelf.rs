@@ -114,13 +114,14 @@ impl Shelf {
             return self.release(durable.location);
         };
         let bytes = record.bytes().len() as u64;
-        let digest = record.key().digest();
+        let (key, version) = (record.key(), record.version());
         let displaced = {
             let mut inner = self.partition(entry.partition).lock();
             let displaced = inner
                 .index
                 .apply(durable.lsn, record, durable.location, |location| self.load(location));
-            self.cache.remove(digest);
+            inner.promises.settle(&key, version);
+            self.cache.remove(key.digest());
             displaced
         };
         self.memory_bytes.fetch_add(bytes, Ordering::Relaxed);

@@ -1,17 +1,24 @@
-//! The accept rule: a replica takes a write iff its version is above the record's.
+//! The accept rule: a replica takes a write iff its version is above the record's and above any
+//! promise.
 //!
 //! Invariant: an accepted record is in the journal, durable, and in the index before `put`
 //! answers. A version above the index entry and above the snapshot's highest needs no snapshot
 //! read; any other does. What is only on its way into the journal does not supersede anything: it
 //! may yet be lost, so an answer must not rest on it; the index keeps the newer of the two.
+//! Repairs ignore promises (`promise.rs`), but wait for an Accept under way: whoever is told that
+//! a repair was taken may rely on nothing newer having been taken before it. A replica that does
+//! not vote takes what a promise may forbid; its acknowledgement then is no vote.
 
-use std::sync::atomic::Ordering;
+use std::{pin::pin, sync::atomic::Ordering};
 
 use tako_flatbuf::Record;
 use tako_journal::{Entry, EntryKind};
 use tako_types::{Lsn, PartitionId, StoredKey, Version};
 
-use super::{Engine, EngineError, partition::Partition};
+use super::{
+    Engine, EngineError,
+    partition::{InFlight, Inner},
+};
 
 /// What became of a write at one replica.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -23,23 +30,29 @@ pub enum Accepted {
     },
     /// The replica holds something at least as new.
     Superseded(Version),
+    /// A promise forbids it; what is sent must be above this.
+    Promised(Version),
 }
 
-/// What the lock alone can say about a write.
+/// Why a record is offered.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Intent {
+    /// A client's write: promises stand above it.
+    Write,
+    /// Something that is held elsewhere: promises do not stop it.
+    Repair,
+}
+
+/// Why the lock alone does not let a write through.
 enum Look {
     Newer(Version),
-    Same,
-    Accept,
+    Same {
+        voting: bool,
+    },
+    Promised(Version),
+    /// Something of the same key is on its way, and what became of it matters.
+    Wait,
     AskSnapshot,
-}
-
-/// Counts a write as on its way until its append ended, however it ended.
-struct InFlight<'a>(&'a Partition);
-
-impl Drop for InFlight<'_> {
-    fn drop(&mut self) {
-        self.0.lock().in_flight -= 1;
-    }
 }
 
 impl Engine {
@@ -51,26 +64,37 @@ impl Engine {
     ///
     /// # Errors
     /// [`EngineError`] when the journal cannot take it or the vote cannot be read.
-    pub async fn put(&self, p: PartitionId, record: Record) -> Result<Accepted, EngineError> {
+    pub async fn put(
+        &self,
+        p: PartitionId,
+        record: Record,
+        intent: Intent,
+    ) -> Result<Accepted, EngineError> {
         let partition = self.partition(p);
         let key = record.key();
         // Before the look: one that was made while recovering must not count as a voter's.
-        let voting = self.is_voting(p);
+        let voted = self.is_voting(p);
         // Views installed when the vote was asked: what it said holds as long as that is so.
         let mut asked_at: Option<u64> = None;
-        let _in_flight = loop {
-            let installs;
-            let look = {
+        let (_in_flight, voting) = loop {
+            let mut ended = pin!(partition.append_ended.notified());
+            let (look, installs) = {
                 let mut inner = partition.lock();
-                let look = Self::look(&inner, &key, &record, asked_at == Some(inner.installs));
-                installs = inner.installs;
-                inner.in_flight += u32::from(matches!(look, Look::Accept));
-                look
+                let asked = asked_at == Some(inner.installs);
+                match self.look(&inner, &key, &record, intent, asked) {
+                    Ok(voting) => break (InFlight::begin(partition, &mut inner, &key), voting),
+                    Err(look) => {
+                        // Under the lock, so that no end is missed.
+                        ended.as_mut().enable();
+                        (look, inner.installs)
+                    }
+                }
             };
             match look {
-                Look::Accept => break InFlight(partition),
-                Look::Same => return Ok(self.accepted(voting)),
+                Look::Wait => ended.await,
+                Look::Same { voting } => return Ok(self.accepted(p, voted && voting)),
                 Look::Newer(version) => return Ok(self.superseded(version)),
+                Look::Promised(version) => return Ok(self.barred(version)),
                 Look::AskSnapshot => {
                     asked_at = Some(installs);
                     if let Some(held) = self.vote(p, &key).await?.record {
@@ -79,7 +103,11 @@ impl Engine {
                         }
                         if held.version() == record.version() {
                             return Ok(if held.crc() == record.crc() {
-                                self.accepted(voting)
+                                let inner = partition.lock();
+                                let voting =
+                                    self.counts_for(&inner, &key, record.version(), intent);
+                                drop(inner);
+                                self.accepted(p, voted && voting)
                             } else {
                                 self.superseded(held.version())
                             });
@@ -88,9 +116,19 @@ impl Engine {
                 }
             }
         };
+        self.append_record(p, &record).await?;
+        Ok(self.accepted(p, voted && voting))
+    }
+
+    /// Journals a record; durable and in the index afterwards.
+    pub(super) async fn append_record(
+        &self,
+        p: PartitionId,
+        record: &Record,
+    ) -> Result<(), EngineError> {
         let payload = record.bytes().clone();
         self.journal.append(Entry { partition: p, kind: EntryKind::Record, payload }).await?;
-        Ok(self.accepted(voting))
+        Ok(())
     }
 
     /// Appends everything held once more: after damage the readable entries lie in files that were
@@ -128,35 +166,80 @@ impl Engine {
         Ok(())
     }
 
+    /// Whether this node votes, when the record may be taken.
     fn look(
-        inner: &super::partition::Inner,
+        &self,
+        inner: &Inner,
         key: &StoredKey,
         record: &Record,
+        intent: Intent,
         asked: bool,
-    ) -> Look {
+    ) -> Result<bool, Look> {
         let version = record.version();
         if let Some(held) = inner.index.get(key) {
             if held.version > version || (held.version == version && held.crc != record.crc()) {
-                return Look::Newer(held.version);
+                return Err(Look::Newer(held.version));
             }
             if held.version == version {
-                return Look::Same;
+                return Err(Look::Same { voting: self.counts_for(inner, key, version, intent) });
             }
         }
         match &inner.view {
             // Without a view this node does not vote: it takes everything, the merge decides.
-            None => Look::Accept,
-            Some(view) if version > view.meta.highest || asked => Look::Accept,
-            Some(_) => Look::AskSnapshot,
+            None => Ok(false),
+            Some(view) if version > view.meta.highest || asked => {
+                self.look_at_promises(inner, key, version, intent)
+            }
+            Some(_) => Err(Look::AskSnapshot),
         }
     }
 
-    fn accepted(&self, voting: bool) -> Accepted {
-        self.metrics.accepted.fetch_add(1, Ordering::Relaxed);
-        Accepted::Yes { voting }
+    fn look_at_promises(
+        &self,
+        inner: &Inner,
+        key: &StoredKey,
+        version: Version,
+        intent: Intent,
+    ) -> Result<bool, Look> {
+        let voting = inner.voting;
+        match intent {
+            Intent::Repair if inner.is_appending(key) && inner.promises.of(key) > Some(version) => {
+                Err(Look::Wait)
+            }
+            Intent::Write if voting => {
+                match inner.promises.may_write(key, version, self.clock.now_micros()) {
+                    Err(standing) => Err(Look::Promised(standing)),
+                    Ok(()) => Ok(voting),
+                }
+            }
+            Intent::Write | Intent::Repair => Ok(voting),
+        }
     }
 
-    fn superseded(&self, version: Version) -> Accepted {
+    fn counts_for(&self, inner: &Inner, key: &StoredKey, version: Version, intent: Intent) -> bool {
+        match intent {
+            Intent::Repair => inner.voting,
+            Intent::Write => self.counts(inner, key, version),
+        }
+    }
+
+    /// Is an acknowledgement of this version, which is held already, a vote?
+    pub(super) fn counts(&self, inner: &Inner, key: &StoredKey, version: Version) -> bool {
+        inner.voting && inner.promises.may_count(key, version, self.clock.now_micros())
+    }
+
+    /// `voting`: did this node vote when it took the write in?
+    pub(super) fn accepted(&self, p: PartitionId, voting: bool) -> Accepted {
+        self.metrics.accepted.fetch_add(1, Ordering::Relaxed);
+        Accepted::Yes { voting: voting && self.is_voting(p) }
+    }
+
+    pub(super) fn barred(&self, version: Version) -> Accepted {
+        self.metrics.barred.fetch_add(1, Ordering::Relaxed);
+        Accepted::Promised(version)
+    }
+
+    pub(super) fn superseded(&self, version: Version) -> Accepted {
         self.metrics.superseded.fetch_add(1, Ordering::Relaxed);
         Accepted::Superseded(version)
     }

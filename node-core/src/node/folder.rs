@@ -121,6 +121,7 @@ impl Folder {
                 node: id.clone(),
                 incarnation: Incarnation(now_micros),
                 clock_ceiling_micros: 0,
+                promise_ceiling_micros: 0,
                 boot_id: String::new(),
                 clean: false,
                 durability,

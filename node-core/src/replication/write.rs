@@ -20,6 +20,8 @@ use crate::links::Links;
 
 /// Times a write is sent again above a newer version before the client is told.
 const RESTAMPS_MAX: usize = 4;
+/// Milliseconds a client waits whose timestamp lies below a promise.
+const PROMISE_WAIT_MS: u64 = 1_000;
 
 /// A client's write.
 #[derive(Debug, Clone)]
@@ -62,6 +64,17 @@ pub struct Written {
     pub won: bool,
 }
 
+/// Whose version a record bears that is being placed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Stamp {
+    /// Ours: where something newer is held or promised, it gets another.
+    Own,
+    /// The client's: it wins or loses as it is. A promise is no record it could lose against.
+    Client,
+    /// That of a record which was read: promises do not stop it.
+    WriteBack,
+}
+
 /// How one attempt to place a record ended.
 enum Placed {
     Done,
@@ -89,7 +102,7 @@ impl Serving {
         let current = self.links.config.current();
         let p = write.key.partition(current.partitions_log2());
         let quorum = levels(current.quorum(p), None, write.w)?;
-        let own = write.timestamp_micros.is_some();
+        let stamp = write.timestamp_micros.map_or(Stamp::Own, |_| Stamp::Client);
         let mut version = match write.timestamp_micros {
             Some(micros) => {
                 let unstamped = write.head(Version::ZERO);
@@ -108,9 +121,9 @@ impl Serving {
             let content_type = write.content_type.as_deref();
             let record =
                 Record::encode(&write.key, write.head(version), content_type, &write.value);
-            match self.place(p, record, quorum, current.replicas(p), until, own).await {
+            match self.place(p, record, quorum, current.replicas(p), until, stamp).await {
                 Placed::Done => return Ok(Written { version, won: true }),
-                Placed::Superseded(winner) if own => {
+                Placed::Superseded(winner) if stamp == Stamp::Client => {
                     return Ok(Written { version: winner, won: false });
                 }
                 Placed::Superseded(winner) => {
@@ -139,8 +152,8 @@ impl Serving {
 
     /// Sends one record to all replicas; done at W acknowledgements.
     ///
-    /// `newest_wins`: a replica that holds something newer counts as answered, as the write then
-    /// has lost in good order.
+    /// Unless it can be stamped again, a replica that holds something newer counts as answered, as
+    /// the write then has lost in good order.
     async fn place(
         &self,
         p: PartitionId,
@@ -148,15 +161,22 @@ impl Serving {
         quorum: Quorum,
         replicas: &[NodeId],
         until: Instant,
-        newest_wins: bool,
+        stamp: Stamp,
     ) -> Placed {
         if let [only] = replicas
             && let Some(local) = self.links.local().filter(|_| self.links.is_local(only))
         {
-            return match local.handle(Request::Put { partition: p, record, repair: false }).await {
+            let repair = stamp == Stamp::WriteBack;
+            return match local.handle(Request::Put { partition: p, record, repair }).await {
                 Ok(Response::Put(PutOutcome::Accepted { voting: true, .. })) => Placed::Done,
                 Ok(Response::Put(PutOutcome::Superseded { version })) => {
                     Placed::Superseded(version)
+                }
+                Ok(Response::Put(PutOutcome::Promised { version })) if stamp == Stamp::Own => {
+                    Placed::Superseded(version)
+                }
+                Ok(Response::Put(PutOutcome::Promised { .. })) => {
+                    too_few(0, 1, reason(&under_promise()), true)
                 }
                 Ok(_) => too_few(0, 1, "the only replica is recovering".into(), false),
                 Err(error) => too_few(0, 1, reason(&error), error.kind == ErrorKind::Busy),
@@ -165,7 +185,7 @@ impl Serving {
         let call_time = Self::call_deadline(until, record.bytes().len());
         let mut answers: Answers = replicas
             .iter()
-            .map(|node| send(self.links.clone(), node.clone(), p, record.clone(), call_time))
+            .map(|node| send(&self.links, node, p, &record, (stamp, call_time)))
             .collect();
         let set = SetNeed { members: replicas.to_vec(), w: quorum.w };
         let mut tally = Tally::new(vec![set]);
@@ -176,19 +196,26 @@ impl Serving {
                 Ok(PutOutcome::Accepted { incarnation, voting, known }) => {
                     for void in tally.ack(&node, incarnation, voting, &known) {
                         self.metrics.void_acks.fetch_add(1, Ordering::Relaxed);
-                        let links = self.links.clone();
-                        answers.push(send(links, void, p, record.clone(), call_time));
+                        answers.push(send(&self.links, &void, p, &record, (stamp, call_time)));
                     }
                 }
                 Ok(PutOutcome::Superseded { version }) => {
                     winner = winner.max(Some(version));
-                    if !newest_wins {
+                    if stamp == Stamp::Own {
                         // Send above it at once; what was accepted of this one is older and
                         // gives way.
                         self.rest_behind(answers).await;
                         return Placed::Superseded(version);
                     }
                     tally.newer(&node);
+                }
+                Ok(PutOutcome::Promised { version }) => {
+                    if stamp == Stamp::Own {
+                        self.rest_behind(answers).await;
+                        return Placed::Superseded(version);
+                    }
+                    tally.fail(&node);
+                    last_error = Some(under_promise());
                 }
                 Err(error) => {
                     tally.fail(&node);
@@ -227,7 +254,7 @@ impl Serving {
         until: Instant,
     ) -> Result<(), RequestError> {
         self.metrics.write_backs.fetch_add(1, Ordering::Relaxed);
-        match self.place(p, record, quorum, replicas, until, true).await {
+        match self.place(p, record, quorum, replicas, until, Stamp::WriteBack).await {
             // Something newer is on its way in: whoever reads that writes it back.
             Placed::Done | Placed::Superseded(_) => Ok(()),
             Placed::TooFew { got, need, reason, .. } => {
@@ -241,15 +268,22 @@ fn too_few(got: usize, need: usize, reason: String, busy: bool) -> Placed {
     Placed::TooFew { got, need, reason, busy }
 }
 
+/// A write that must keep its version met a promise above it; it ends within seconds as a rule.
+fn under_promise() -> RpcError {
+    RpcError::busy("a conditional write above this timestamp is under way", PROMISE_WAIT_MS)
+}
+
 fn send(
-    links: Arc<Links>,
-    node: NodeId,
+    links: &Arc<Links>,
+    node: &NodeId,
     partition: PartitionId,
-    record: Record,
-    deadline: Duration,
+    record: &Record,
+    (stamp, deadline): (Stamp, Duration),
 ) -> BoxFuture<'static, (NodeId, Result<PutOutcome, RpcError>)> {
+    let (links, node, record) = (links.clone(), node.clone(), record.clone());
     Box::pin(async move {
-        let request = Request::Put { partition, record, repair: false };
+        let repair = stamp == Stamp::WriteBack;
+        let request = Request::Put { partition, record, repair };
         let answer = match links.call(&node, deadline, request).await {
             Ok(Response::Put(outcome)) => Ok(outcome),
             Ok(_) => Err(RpcError::new(ErrorKind::Internal, "answered something else")),

@@ -134,6 +134,7 @@ impl Alone {
             records_bytes: 1 << 20,
             forgotten: Lsn(0),
             earlier: Default::default(),
+            promise_ceiling_micros: 0,
         };
         let journal = JournalOptions {
             dir: "/journal".into(),
@@ -157,6 +158,7 @@ impl Alone {
             node: self.me.clone(),
             incarnation: MINE,
             clock_ceiling_micros: 0,
+            promise_ceiling_micros: 0,
             boot_id: String::new(),
             clean: false,
             durability: Durability::Fsync,
@@ -287,6 +289,7 @@ impl Peer {
             state: inner.state,
             entries: entries.collect(),
             more: false,
+            promised: Version::ZERO,
         }
     }
 

@@ -48,6 +48,15 @@ pub const CALL_DEADLINE: Duration = Duration::from_secs(2);
 /// Time a replica waits for the object store within one read.
 pub const STORE_DEADLINE: Duration = Duration::from_secs(8);
 
+/// How long after its issue a ballot may be promised, or its record accepted: a request's time,
+/// and the greatest offset between the clocks of who issued it and who is asked.
+pub const PROMISE_LIFE: Duration =
+    Duration::from_secs(CLOCK_DRIFT_MAX.as_secs() + REQUEST_DEADLINE.as_secs());
+
+/// Promises that one partition remembers: as many conditional writes under way on different keys.
+/// With 100 byte keys 256 KiB, with the longest keys 4.3 MiB.
+pub const PROMISES_MAX: usize = 1_024;
+
 /// Entries in one Tail answer; more are asked for in another call.
 pub const TAIL_ENTRIES_MAX: usize = 16_384;
 

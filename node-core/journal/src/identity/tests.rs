@@ -13,6 +13,7 @@ fn identity() -> Identity {
         node: NodeId::new("n1"),
         incarnation: Incarnation(1_790_000_000_000_000),
         clock_ceiling_micros: u64::MAX,
+        promise_ceiling_micros: 4,
         boot_id: FsDisk.boot_id().expect("a Linux machine"),
         clean: false,
         durability: Durability::Fsync,
