@@ -4,6 +4,7 @@
 //! [`surviving`] builds the disk that a crash after any prefix of the record may leave behind.
 //! Invariant: what was synced is in every surviving disk. Not here: chance; it comes in.
 
+mod crash;
 mod memory;
 
 use std::{
@@ -16,7 +17,8 @@ use std::{
 
 use parking_lot::Mutex;
 
-pub use memory::{MemDisk, surviving};
+pub use crash::{Kept, SECTOR_BYTES, all_synced, surviving};
+pub use memory::MemDisk;
 
 use crate::{Disk, DiskFile};
 
@@ -77,6 +79,8 @@ pub enum Op {
     Write(u64, u64, Vec<u8>),
     /// A file's bytes became durable.
     SyncData(u64),
+    /// A sync failed: what it was to make durable may be lost, whatever later syncs say.
+    SyncFailed(u64),
 }
 
 #[derive(Debug, Default)]
@@ -89,6 +93,7 @@ struct Faults {
     names: BTreeMap<PathBuf, u64>,
     files: u64,
     ops: Option<Vec<Op>>,
+    recorded_bytes: usize,
 }
 
 impl Faults {
@@ -112,7 +117,11 @@ impl Faults {
 
     fn record(&mut self, op: impl FnOnce() -> Op) {
         if let Some(ops) = &mut self.ops {
-            ops.push(op());
+            let op = op();
+            if let Op::Write(_, _, bytes) = &op {
+                self.recorded_bytes += bytes.len();
+            }
+            ops.push(op);
         }
     }
 
@@ -177,7 +186,35 @@ impl FaultDisk {
 
     /// Records changes from here on.
     pub fn record(&self) {
-        self.faults.lock().ops = Some(Vec::new());
+        self.record_after(Vec::new());
+    }
+
+    /// Records changes from here on, behind those of processes that used the disk before.
+    pub fn record_after(&self, before: Vec<Op>) {
+        let mut faults = self.faults.lock();
+        let bytes = |op: &Op| if let Op::Write(_, _, bytes) = op { bytes.len() } else { 0 };
+        faults.recorded_bytes = before.iter().map(bytes).sum();
+        faults.ops = Some(before);
+    }
+
+    /// Looks at the record without copying it.
+    pub fn with_ops<T>(&self, look: impl FnOnce(&[Op]) -> T) -> T {
+        look(self.faults.lock().ops.as_deref().unwrap_or_default())
+    }
+
+    /// Records anew from here on, as if the present state had been the first one.
+    pub fn restart_record(&self) {
+        let mut faults = self.faults.lock();
+        // Files that are open keep their numbers.
+        let open = faults.names.iter().map(|(path, file)| Op::Open(path.clone(), *file)).collect();
+        faults.ops = Some(open);
+        faults.recorded_bytes = 0;
+    }
+
+    /// How many bytes the recorded writes hold.
+    #[must_use]
+    pub fn recorded_bytes(&self) -> usize {
+        self.faults.lock().recorded_bytes
     }
 
     /// What was recorded so far.
@@ -227,8 +264,10 @@ impl Disk for FaultDisk {
         let mut faults = self.faults.lock();
         faults.check(Call::Rename)?;
         self.inner.rename(from, to)?;
-        if let Some(file) = faults.names.remove(from) {
-            faults.names.insert(to.into(), file);
+        if let Some(file) = faults.names.remove(from)
+            && let Some(replaced) = faults.names.insert(to.into(), file)
+        {
+            faults.sizes.remove(&replaced);
         }
         // A folder takes its files along.
         let within: Vec<PathBuf> =
@@ -331,9 +370,10 @@ impl DiskFile for FaultFile {
 
     fn sync_data(&self) -> io::Result<()> {
         // The lock is not held over the sync: others may write and queue meanwhile.
-        self.faults.lock().check(Call::SyncData)?;
-        self.inner.sync_data()?;
-        self.faults.lock().record(|| Op::SyncData(self.file));
-        Ok(())
+        let checked = self.faults.lock().check(Call::SyncData);
+        let done = checked.and_then(|()| self.inner.sync_data());
+        let op = if done.is_ok() { Op::SyncData } else { Op::SyncFailed };
+        self.faults.lock().record(|| op(self.file));
+        done
     }
 }

@@ -17,6 +17,8 @@ pub(crate) struct Parsed {
     /// Offsets and headers of the intact groups with or without entries; the seal is not here.
     pub(crate) groups: Vec<(u64, GroupHeader)>,
     pub(crate) sealed: bool,
+    /// Offset of the last intact group, the seal included.
+    pub(crate) last: Option<u64>,
     /// Behind the last intact group.
     pub(crate) end: u64,
     /// Behind the last byte that is not zero; above `end` where the tail is torn.
@@ -43,6 +45,7 @@ pub(crate) fn parse(bytes: &[u8], file: u64, cluster: ClusterId) -> Result<Parse
         seed,
         groups: Vec::new(),
         sealed: false,
+        last: None,
         end: FILE_HEADER_BYTES,
         torn_end: FILE_HEADER_BYTES,
         next_lsn: header.first_lsn,
@@ -65,6 +68,7 @@ pub(crate) fn parse(bytes: &[u8], file: u64, cluster: ClusterId) -> Result<Parse
             parsed.damage.get_or_insert((at, reason));
         }
         previous = offset;
+        parsed.last = Some(offset);
         parsed.end = group.end(offset);
         parsed.next_lsn = group.next_lsn();
         parsed.oldest_file = parsed.oldest_file.max(group.oldest_file);

@@ -105,6 +105,8 @@ impl Recovery<'_> {
         let disk = self.shared.disk.clone();
         let dir = self.dir().to_owned();
         disk.create_dir(&dir).map_err(|e| JournalError::io("make folder", &dir, e))?;
+        // A process that ended before it could sync them may have left names that are not durable.
+        self.sync_dir(&dir)?;
         let names = disk.list(&dir).map_err(|e| JournalError::io("list", &dir, e))?;
         for name in [SPARE, SPARE_LARGE, RESTART_TEMPORARY] {
             if names.iter().any(|found| found == name) {
@@ -243,18 +245,16 @@ impl Recovery<'_> {
     }
 
     /// Makes what was read durable before anybody sees it, and cuts a torn tail.
+    ///
+    /// Sealed files too: the process may have ended before it synced the seal, and groups of the
+    /// next file rely on it; or it ran without syncs.
     fn settle(&mut self, read: &Read, is_last: bool) -> Result<(), JournalError> {
-        if read.parsed.sealed {
-            return Ok(());
-        }
         let path = path_of(self.dir(), read.file);
-        let write = |bytes: &[u8], at| {
-            write_all_at(read.handle.as_ref(), bytes, at)
-                .map_err(|(_, e)| JournalError::io("write", &path, e))
-        };
         // After a failed sync the page may count as clean without being on disk: write it anew.
-        if let Some((offset, group)) = read.parsed.groups.last() {
-            write(&self.buffer[*offset as usize..group.end(*offset) as usize], *offset)?;
+        if let Some(offset) = read.parsed.last {
+            let group = &self.buffer[offset as usize..read.parsed.end as usize];
+            write_all_at(read.handle.as_ref(), group, offset)
+                .map_err(|(_, e)| JournalError::io("write", &path, e))?;
         }
         if is_last && self.recovered.damage.is_none() {
             self.recovered.torn_bytes += read.parsed.torn_end.saturating_sub(read.parsed.end);

@@ -10,4 +10,15 @@
 //! paused time, every chance from the seed: a seed replays exactly.
 
 pub mod chance;
+pub mod client;
+pub mod clock;
+pub mod command;
 pub mod counts;
+pub mod disk;
+pub mod entropy;
+pub mod network;
+pub mod plan;
+pub mod run;
+pub mod scenario;
+pub mod store;
+pub mod world;

@@ -1,7 +1,4 @@
-//! A disk in memory, and what of it survives a crash.
-//!
-//! Invariant: names survive in the order in which they were changed (as with a journalling file
-//! system); bytes that were not synced survive write by write, as the caller's `keep` says.
+//! A disk in memory. Invariant: clones share everything, a deep copy shares nothing.
 
 use std::{
     any::Any,
@@ -11,22 +8,21 @@ use std::{
     sync::Arc,
 };
 
-use parking_lot::Mutex;
+use parking_lot::{Mutex, MutexGuard};
 
-use super::Op;
 use crate::{Disk, DiskFile};
 
 #[derive(Debug, Default)]
-struct Tree {
-    files: BTreeMap<PathBuf, MemFile>,
-    dirs: BTreeSet<PathBuf>,
+pub(super) struct Tree {
+    pub(super) files: BTreeMap<PathBuf, MemFile>,
+    pub(super) dirs: BTreeSet<PathBuf>,
     held: BTreeSet<PathBuf>,
     boots: u64,
 }
 
 impl Tree {
     /// Gives a file or a folder with all in it another name; false where there is none.
-    fn rename(&mut self, from: &Path, to: &Path) -> bool {
+    pub(super) fn rename(&mut self, from: &Path, to: &Path) -> bool {
         if let Some(file) = self.files.remove(from) {
             self.files.insert(to.into(), file);
             return true;
@@ -54,14 +50,23 @@ impl Tree {
 pub struct MemDisk(Arc<Mutex<Tree>>);
 
 #[derive(Debug, Clone, Default)]
-struct MemFile(Arc<Mutex<Vec<u8>>>);
+pub(super) struct MemFile(Arc<Mutex<Vec<u8>>>);
 
 impl MemDisk {
+    pub(super) fn tree(&self) -> MutexGuard<'_, Tree> {
+        self.0.lock()
+    }
+
     /// A copy that shares nothing with this one.
     #[must_use]
     pub fn deep_copy(&self) -> Self {
         let tree = self.0.lock();
-        let copy = |file: &MemFile| MemFile(Arc::new(Mutex::new(file.0.lock().clone())));
+        // A file with two names stays one.
+        let mut copies: BTreeMap<*const Mutex<Vec<u8>>, MemFile> = BTreeMap::new();
+        let mut copy = |file: &MemFile| {
+            let fresh = || MemFile(Arc::new(Mutex::new(file.0.lock().clone())));
+            copies.entry(Arc::as_ptr(&file.0)).or_insert_with(fresh).clone()
+        };
         let files = tree.files.iter().map(|(path, file)| (path.clone(), copy(file))).collect();
         let (dirs, boots) = (tree.dirs.clone(), tree.boots);
         Self(Arc::new(Mutex::new(Tree { files, dirs, held: BTreeSet::new(), boots })))
@@ -83,6 +88,12 @@ impl MemDisk {
     pub fn edit(&self, path: &Path, change: impl FnOnce(&mut Vec<u8>)) -> bool {
         let file = self.0.lock().files.get(path).cloned();
         file.map(|file| change(&mut file.0.lock())).is_some()
+    }
+
+    /// Bytes of all files together; one with two names counts twice.
+    #[must_use]
+    pub fn used_bytes(&self) -> u64 {
+        self.0.lock().files.values().map(|file| file.0.lock().len() as u64).sum()
     }
 
     /// Paths of all files.
@@ -174,7 +185,7 @@ impl Drop for Held {
 }
 
 impl MemFile {
-    fn put(&self, bytes: &[u8], offset: u64) {
+    pub(super) fn put(&self, bytes: &[u8], offset: u64) {
         let mut data = self.0.lock();
         let start = offset as usize;
         if data.len() < start + bytes.len() {
@@ -183,7 +194,7 @@ impl MemFile {
         data[start..start + bytes.len()].copy_from_slice(bytes);
     }
 
-    fn lengthen(&self, bytes: u64) {
+    pub(super) fn lengthen(&self, bytes: u64) {
         let mut data = self.0.lock();
         let length = data.len().max(bytes as usize);
         data.resize(length, 0);
@@ -216,96 +227,4 @@ impl DiskFile for MemFile {
     fn sync_data(&self) -> io::Result<()> {
         Ok(())
     }
-}
-
-/// The disk after a crash that followed `ops`, which were recorded from the state `base`.
-///
-/// `keep` is asked for each change that was not synced; a kept write may also be cut by it: it
-/// gets the write's length (0 for a change of names) and says how much of it survives. Changes of
-/// names survive up to the first one for which it says `None`.
-#[must_use]
-pub fn surviving(
-    base: &MemDisk,
-    ops: &[Op],
-    mut keep: impl FnMut(usize) -> Option<usize>,
-) -> MemDisk {
-    let disk = base.deep_copy();
-    // What the process saw, as opposed to what survives.
-    let mut seen: BTreeMap<PathBuf, MemFile> = disk.0.lock().files.clone();
-    let mut numbered: BTreeMap<u64, MemFile> = BTreeMap::new();
-    let names_synced = ops.iter().rposition(|op| matches!(op, Op::SyncDir(_)));
-    let mut bytes_synced: BTreeMap<u64, usize> = BTreeMap::new();
-    for (at, op) in ops.iter().enumerate() {
-        if let Op::SyncData(file) = op {
-            bytes_synced.insert(*file, at);
-        }
-    }
-    let mut names_survive = true;
-    for (at, op) in ops.iter().enumerate() {
-        let is_name = matches!(op, Op::Create(..) | Op::Rename(..) | Op::Remove(_) | Op::Link(..));
-        if is_name && names_synced.is_none_or(|synced| synced < at) {
-            names_survive = names_survive && keep(0).is_some();
-        }
-        let mut tree = disk.0.lock();
-        let survives = |file: &u64, length: usize, keep: &mut dyn FnMut(usize) -> Option<usize>| {
-            let synced = bytes_synced.get(file).is_some_and(|synced| at < *synced);
-            if synced { Some(length) } else { keep(length) }
-        };
-        match op {
-            Op::CreateDir(path) => drop(tree.dirs.insert(path.clone())),
-            Op::Create(path, file) => {
-                let made = MemFile::default();
-                numbered.insert(*file, made.clone());
-                seen.insert(path.clone(), made.clone());
-                if names_survive {
-                    tree.files.insert(path.clone(), made);
-                }
-            }
-            Op::Open(path, file) => {
-                if let Some(found) = seen.get(path) {
-                    numbered.insert(*file, found.clone());
-                }
-            }
-            Op::Rename(from, to) => {
-                let paths: Vec<PathBuf> =
-                    seen.keys().filter(|path| path.starts_with(from)).cloned().collect();
-                for path in paths {
-                    let rest = path.strip_prefix(from).unwrap_or(&path);
-                    let new = to.join(rest).components().collect();
-                    if let Some(moved) = seen.remove(&path) {
-                        seen.insert(new, moved);
-                    }
-                }
-                if names_survive {
-                    tree.rename(from, to);
-                }
-            }
-            Op::Link(from, to) => {
-                if let Some(file) = seen.get(from).cloned() {
-                    seen.insert(to.clone(), file);
-                }
-                if names_survive && let Some(file) = tree.files.get(from).cloned() {
-                    tree.files.insert(to.clone(), file);
-                }
-            }
-            Op::Remove(path) => {
-                seen.remove(path);
-                if names_survive {
-                    tree.files.remove(path);
-                }
-            }
-            Op::Allocate(file, bytes) => {
-                if survives(file, 0, &mut keep).is_some() {
-                    numbered[file].lengthen(*bytes);
-                }
-            }
-            Op::Write(file, offset, bytes) => {
-                if let Some(part) = survives(file, bytes.len(), &mut keep) {
-                    numbered[file].put(&bytes[..part.min(bytes.len())], *offset);
-                }
-            }
-            Op::SyncDir(_) | Op::SyncData(_) => {}
-        }
-    }
-    disk
 }

@@ -1,14 +1,15 @@
-//! Crashes: at every prefix of what was done, with everything, nothing or parts of the unsynced.
+//! Crashes: at every prefix of what was done, with everything, nothing or any sectors of the
+//! unsynced; and of the machine after one of the process.
 
 use std::{path::Path, sync::Arc};
 
 use proptest::prelude::*;
 use tako_types::{Incarnation, Lsn};
 
-use super::{commit_all, core, options, pend};
+use super::{Index, commit_all, core, options, pend};
 use crate::{
-    Durable, JournalOptions,
-    fault::{Call, Fault, FaultDisk, MemDisk, surviving},
+    Durable, JournalOptions, Writer,
+    fault::{Call, Fault, FaultDisk, Kept, MemDisk, Op, surviving},
 };
 
 /// A small generator; the seed comes in.
@@ -22,11 +23,21 @@ impl Chance {
     }
 
     /// What survives of an unsynced change: nothing, all, or a part.
-    fn keep(&mut self, length: usize) -> Option<usize> {
-        match self.next(3) {
-            0 => None,
-            1 => Some(length),
-            _ => Some(self.next(length + 1)),
+    fn keep(&mut self, op: &Op) -> Kept {
+        let length = if let Op::Write(_, _, bytes) = op { bytes.len() } else { 0 };
+        match self.next(5) {
+            0 => Kept::Nothing,
+            1 => Kept::All,
+            2 => Kept::Prefix(self.next(length + 1)),
+            unit => {
+                // Whole pages of the system's cache, or sectors of the disk.
+                let sectors = if unit == 3 { 8 } else { 1 };
+                let all: Vec<u64> = op.sectors().collect();
+                let of = |sector: &u64| sector / sectors - all[0] / sectors;
+                let pages = all.last().map_or(0, of) + 1;
+                let kept: Vec<bool> = (0..pages).map(|_| self.next(2) == 0).collect();
+                Kept::Sectors(all.iter().map(|sector| kept[of(sector) as usize]).collect())
+            }
         }
     }
 }
@@ -89,11 +100,16 @@ fn no_lsn_is_reused_and_nothing_visible_is_lost_at_any_prefix_of_a_run() {
         let gone = steps.iter().find(|s| cut <= s.0).map_or(released.len(), |s| s.2);
         let gone = gone.max(steps.iter().filter(|s| s.0 <= cut).map(|s| s.2).max().unwrap_or(0));
         let (visible, gone) = (&all[..visible], &released[..gone]);
-        check(&surviving(&base, &ops[..cut], Some), visible, gone, &format!("all, {cut}"));
-        check(&surviving(&base, &ops[..cut], |_| None), visible, gone, &format!("none, {cut}"));
+        check(&surviving(&base, &ops[..cut], |_| Kept::All), visible, gone, &format!("all, {cut}"));
+        check(
+            &surviving(&base, &ops[..cut], |_| Kept::Nothing),
+            visible,
+            gone,
+            &format!("none, {cut}"),
+        );
         for seed in 0..4 {
             let mut chance = Chance(seed * 7919 + cut as u64);
-            let disk = surviving(&base, &ops[..cut], |length| chance.keep(length));
+            let disk = surviving(&base, &ops[..cut], |op| chance.keep(op));
             check(&disk, visible, gone, &format!("seed {seed}, {cut}"));
         }
     }
@@ -111,8 +127,83 @@ fn what_a_restart_shows_survives_a_power_loss_after_it() {
     drop(writer);
     let (_, recovered, shown) = core(small(), &disk);
     assert_eq!(recovered.entry_count, 1);
-    let (_, recovered, replayed) = core(small(), &surviving(&base, &disk.ops(), |_| None));
+    let (_, recovered, replayed) = core(small(), &surviving(&base, &disk.ops(), |_| Kept::Nothing));
     assert_eq!((recovered.damage, replayed.all()), (None, shown.all()));
+}
+
+/// The process ends anywhere, starts again, shows and takes entries; then power fails anywhere.
+#[test]
+fn a_power_loss_after_a_restart_is_survived_wherever_the_process_had_ended() {
+    let base = MemDisk::default();
+    let disk = FaultDisk::new(Arc::new(base.deep_copy()));
+    disk.record();
+    let (mut writer, _, _) = core(small(), &disk);
+    for number in 0..6u8 {
+        commit_all(&mut writer, &[vec![number; 900], vec![number; 500]]);
+    }
+    let ops = disk.ops();
+    for cut in 0..=ops.len() {
+        let left = surviving(&base, &ops[..cut], |_| Kept::All);
+        let disk = FaultDisk::new(Arc::new(left));
+        disk.record();
+        let (mut writer, _, index) = core(small(), &disk);
+        let mut steps = vec![(disk.op_count(), index.all().len())];
+        for number in 0..3u8 {
+            commit_all(&mut writer, &[vec![number; 1200]]);
+            steps.push((disk.op_count(), index.all().len()));
+        }
+        let (more, all) = (disk.ops(), index.all());
+        for lost in 0..=more.len() {
+            let visible = steps.iter().filter(|s| s.0 <= lost).map(|s| s.1).max().unwrap_or(0);
+            let joined: Vec<Op> = ops[..cut].iter().chain(&more[..lost]).cloned().collect();
+            for seed in 0..4 {
+                let mut chance = Chance(seed * 7919 + (cut * 1000 + lost) as u64);
+                let crashed = surviving(&base, &joined, |op| match seed {
+                    0 => Kept::Nothing,
+                    _ => chance.keep(op),
+                });
+                let what = format!("ended at {cut}, power lost at {lost}, seed {seed}");
+                check(&crashed, &all[..visible], &[], &what);
+            }
+        }
+    }
+}
+
+/// Any sync fails, the process starts again and goes on; then power fails.
+#[test]
+fn a_failed_sync_costs_nothing_that_is_shown_after_it() {
+    for failing in 1..60 {
+        let base = MemDisk::default();
+        let disk = FaultDisk::new(Arc::new(base.deep_copy()));
+        disk.record();
+        disk.fail_nth(Call::SyncData, failing, Fault::Error(std::io::ErrorKind::Other));
+        let mut last = Vec::new();
+        let mut failures = 0;
+        for number in 0..10u8 {
+            let index = Arc::new(Index::default());
+            let opened = Writer::open(small(), Arc::new(disk.clone()), index.clone());
+            let Ok((mut writer, recovered)) = opened else {
+                failures += 1;
+                continue;
+            };
+            assert_eq!(recovered.damage, None, "sync {failing}");
+            let mut pending = pend(&[vec![number; 900], vec![number; 900], vec![number; 900]]);
+            while !pending.is_empty() {
+                failures += usize::from(writer.commit(&mut pending).is_err());
+            }
+            last = index.all();
+        }
+        assert!(failures <= 1, "sync {failing}");
+        let ops = disk.ops();
+        for seed in 0..8 {
+            let mut chance = Chance(seed * 7919 + failing);
+            let crashed = surviving(&base, &ops, |op| match seed {
+                0 => Kept::Nothing,
+                _ => chance.keep(op),
+            });
+            check(&crashed, &last, &[], &format!("sync {failing}, seed {seed}"));
+        }
+    }
 }
 
 /// A quarantine that is interrupted anywhere is reported again, and takes numbers above.
@@ -136,10 +227,10 @@ fn damage_is_not_forgotten_at_any_prefix_of_a_quarantine() {
     for cut in 0..=before_adopting {
         for seed in 0..5 {
             let mut chance = Chance(seed * 31 + cut as u64);
-            let crashed = surviving(&base, &ops[..cut], |length| match seed {
-                0 => Some(length),
-                1 => None,
-                _ => chance.keep(length),
+            let crashed = surviving(&base, &ops[..cut], |op| match seed {
+                0 => Kept::All,
+                1 => Kept::Nothing,
+                _ => chance.keep(op),
             });
             let (_, recovered, _) = core(small(), &crashed);
             assert!(recovered.damage.is_some(), "seed {seed}, {cut}");
@@ -204,13 +295,13 @@ proptest! {
                     // The crash comes somewhere within one more commit, which nobody hears of.
                     let _unheard = writer.commit(&mut pend(&[vec![0xcc; 1500], vec![0xdd; 1500]]));
                     let cut = done + chance.next(disk.op_count() - done + 1);
-                    base = surviving(&base, &disk.ops()[..cut], |length| chance.keep(length));
+                    base = surviving(&base, &disk.ops()[..cut], |op| chance.keep(op));
                     // Another crash comes somewhere within the recovery.
                     let first = FaultDisk::new(Arc::new(base.deep_copy()));
                     first.record();
                     drop(core(small(), &first));
                     let cut = chance.next(first.op_count() + 1);
-                    base = surviving(&base, &first.ops()[..cut], |length| chance.keep(length));
+                    base = surviving(&base, &first.ops()[..cut], |op| chance.keep(op));
                     disk = FaultDisk::new(Arc::new(base.deep_copy()));
                     disk.record();
                     let (recovered_writer, recovered, replayed) = core(small(), &disk);

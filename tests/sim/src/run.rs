@@ -1,0 +1,201 @@
+//! One run: a seed and a scenario, from the start of the cluster to the verdicts.
+//!
+//! Run it in a fresh process of its own (`main.rs` does): libraries keep counters per process.
+
+use std::{
+    collections::BTreeMap,
+    sync::{Arc, OnceLock},
+    time::Duration,
+};
+
+use serde::{Deserialize, Serialize};
+use tako_checkers::{Options, check_all};
+use tako_types::config::Config;
+use tokio::time::{Instant, sleep_until};
+use tracing_subscriber::fmt::{format::Writer, time::FormatTime};
+
+use crate::{
+    chance::Chance,
+    client::{self, Notes},
+    entropy,
+    plan::{Fault, plan},
+    scenario::Scenario,
+    world::World,
+};
+
+/// Longest time until all serve, and until all is quiet after the last fault.
+const SETTLE_MAX: Duration = Duration::from_secs(900);
+
+/// What to run.
+#[derive(Debug, Clone)]
+pub struct Order {
+    /// Which kind.
+    pub scenario: Scenario,
+    /// Decides everything else.
+    pub seed: u64,
+    /// Faults of the plan that are left out, by their place.
+    pub without: Vec<usize>,
+    /// Tell what happens.
+    pub verbose: bool,
+}
+
+/// What a run came to.
+#[derive(Debug, Clone, Default, Serialize, Deserialize)]
+pub struct Outcome {
+    /// Of the order.
+    pub scenario: String,
+    /// Of the order.
+    pub seed: u64,
+    /// The plan, each fault with its time.
+    pub plan: Vec<String>,
+    /// Faults that happened, by kind.
+    pub faults: BTreeMap<String, u64>,
+    /// Answers of clients, by kind.
+    pub answers: BTreeMap<String, u64>,
+    /// What each check looked at.
+    pub considered: BTreeMap<String, usize>,
+    /// What was found wrong; empty is good.
+    pub wrong: Vec<String>,
+    /// Seconds that passed in the simulation.
+    pub simulated_seconds: f64,
+    /// Differs where two runs went different ways.
+    pub trace: u64,
+}
+
+/// Runs an order on this thread.
+///
+/// # Errors
+/// What of the surroundings (temporary folder, runtime) is missing.
+pub fn run(order: &Order) -> Result<Outcome, String> {
+    entropy::arm(order.seed);
+    if order.verbose {
+        tell();
+    }
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_time()
+        .start_paused(true)
+        .build()
+        .map_err(|error| format!("no runtime: {error}"))?;
+    let text = order.scenario.configuration();
+    let dir = std::env::temp_dir().join(format!("tako-sim-{}", std::process::id()));
+    std::fs::create_dir_all(&dir).map_err(|error| format!("{}: {error}", dir.display()))?;
+    let file = dir.join("config.yaml");
+    let written = std::fs::write(&file, &text);
+    let outcome = written
+        .map_err(|error| format!("{}: {error}", file.display()))
+        .and_then(|()| runtime.block_on(simulate(order, &text, file)));
+    runtime.shutdown_background();
+    let _best_effort = std::fs::remove_dir_all(&dir);
+    outcome
+}
+
+/// The nodes' own log, in simulated time, where `TAKO_LOG` asks for it.
+fn tell() {
+    let filter = tracing_subscriber::EnvFilter::from_env("TAKO_LOG");
+    let subscriber = tracing_subscriber::fmt()
+        .with_env_filter(filter)
+        .with_writer(std::io::stderr)
+        .with_ansi(false)
+        .with_timer(Simulated);
+    // Set once per process; whoever set one before keeps it.
+    let _ = subscriber.try_init();
+}
+
+/// Seconds since the first line.
+struct Simulated;
+
+impl FormatTime for Simulated {
+    fn format_time(&self, to: &mut Writer<'_>) -> std::fmt::Result {
+        static FIRST: OnceLock<Instant> = OnceLock::new();
+        let since = FIRST.get_or_init(Instant::now).elapsed();
+        write!(to, "{:>10.3}", since.as_secs_f64())
+    }
+}
+
+async fn simulate(order: &Order, text: &str, file: std::path::PathBuf) -> Result<Outcome, String> {
+    let scenario = &order.scenario;
+    let config = Config::parse(text).map_err(|error| error.to_string())?;
+    let published =
+        tako_ring::publish(Arc::new(config), 1, None).map_err(|error| error.to_string())?;
+    let chance = Chance::new(order.seed).part(scenario.name);
+    let planned = plan(scenario, &chance);
+    let mut outcome = Outcome {
+        scenario: scenario.name.to_owned(),
+        seed: order.seed,
+        plan: planned.iter().map(|p| format!("{:.3} s: {}", p.at.as_secs_f64(), p.fault)).collect(),
+        ..Outcome::default()
+    };
+    let began = Instant::now();
+    let world = World::new(scenario, file, published, &chance);
+    if order.verbose {
+        world.on_line(|line| eprintln!("{line}"));
+    }
+    let notes = Notes::default();
+    if let Err(wrong) = go(order, &world, &notes, &chance, planned, &mut outcome).await {
+        outcome.wrong.push(wrong);
+    }
+    outcome.faults =
+        world.counts().all().into_iter().map(|(kind, n)| (kind.to_owned(), n)).collect();
+    for operation in &notes.history().operations {
+        let kind = format!("{:?}", operation.outcome);
+        let kind = kind.split([' ', '{']).next().unwrap_or_default().to_owned();
+        *outcome.answers.entry(kind).or_default() += 1;
+    }
+    outcome.simulated_seconds = began.elapsed().as_secs_f64();
+    outcome.trace = world.trace_hash();
+    Ok(outcome)
+}
+
+async fn go(
+    order: &Order,
+    world: &World,
+    notes: &Notes,
+    chance: &Chance,
+    planned: Vec<crate::plan::Planned>,
+    outcome: &mut Outcome,
+) -> Result<(), String> {
+    let scenario = &order.scenario;
+    let keys = client::key_names(scenario.keys);
+    world.start_all(SETTLE_MAX).await?;
+    let began = Instant::now();
+    let until = began + scenario.load;
+    let clients: Vec<_> = (0..scenario.clients)
+        .map(|n| {
+            let id = u32::try_from(n).unwrap_or(u32::MAX);
+            let chance = chance.part(&format!("client {id}"));
+            let (world, notes, keys) = (world.clone(), notes.clone(), keys.clone());
+            tokio::spawn(client::run(world, notes, id, chance, keys, scenario.think, until))
+        })
+        .collect();
+    let clocks = planned.iter().any(|planned| matches!(planned.fault, Fault::Clock { .. }));
+    for (at, planned) in planned.into_iter().enumerate() {
+        sleep_until(began + planned.at).await;
+        if !order.without.contains(&at) {
+            world.inject(&planned.fault);
+        }
+    }
+    for client in clients {
+        client.await.map_err(|error| format!("a client: {error}"))?;
+    }
+    world.settle(SETTLE_MAX).await?;
+    client::read_everywhere(world, notes, &keys).await;
+    let dumps = client::dumps(world, &keys).await?;
+    let covered_at = world.micros();
+    world.rebuild(SETTLE_MAX).await?;
+    let rebuilt = client::together(&client::dumps(world, &keys).await?);
+    let options = Options {
+        clock_slack_micros: if clocks { 4_000_000_000 } else { 1_000_000 },
+        ..Options::default()
+    };
+    let report = check_all(&notes.history(), &dumps, Some((&rebuilt, covered_at)), &options);
+    for check in &report.checks {
+        outcome.considered.insert(check.name.to_owned(), check.verdict.considered);
+        for violation in &check.verdict.violations {
+            outcome.wrong.push(format!("{}: {violation}", check.name));
+        }
+        for key in &check.verdict.undecided {
+            outcome.wrong.push(format!("{}: undecided for {key}", check.name));
+        }
+    }
+    Ok(())
+}

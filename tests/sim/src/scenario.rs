@@ -1,0 +1,165 @@
+//! Named kinds of runs: how many nodes, which faults, what load.
+//!
+//! Every scenario keeps within what the cluster promises; the checkers then accept nothing less.
+
+use std::time::Duration;
+
+use crate::plan::Kind;
+
+/// One kind of run.
+#[derive(Debug, Clone)]
+pub struct Scenario {
+    /// For the command line.
+    pub name: &'static str,
+    /// What it is about, in a line.
+    pub about: &'static str,
+    /// Nodes in all.
+    pub nodes: usize,
+    /// Buckets they lie in; nodes are dealt out one by one.
+    pub buckets: usize,
+    /// On how many buckets each key lies.
+    pub buckets_per_key: usize,
+    /// Proxies.
+    pub proxies: usize,
+    /// Partitions, a power of two.
+    pub partitions: u32,
+    /// Between steps.
+    pub snapshot_interval: Duration,
+    /// How long tombstones stay.
+    pub tombstone_grace: Duration,
+    /// What may go wrong.
+    pub faults: &'static [Kind],
+    /// Least and longest time between two faults.
+    pub fault_every: (Duration, Duration),
+    /// How long clients ask.
+    pub load: Duration,
+    /// Clients.
+    pub clients: usize,
+    /// Keys they ask for.
+    pub keys: usize,
+    /// Longest pause of a client between two requests.
+    pub think: Duration,
+}
+
+const USUAL: Scenario = Scenario {
+    name: "",
+    about: "",
+    nodes: 3,
+    buckets: 1,
+    buckets_per_key: 1,
+    proxies: 1,
+    partitions: 2,
+    snapshot_interval: Duration::from_secs(2),
+    tombstone_grace: Duration::from_secs(15),
+    faults: &[],
+    fault_every: (Duration::from_millis(200), Duration::from_secs(12)),
+    load: Duration::from_secs(60),
+    clients: 5,
+    keys: 8,
+    think: Duration::from_millis(400),
+};
+
+/// All scenarios.
+#[must_use]
+pub fn scenarios() -> Vec<Scenario> {
+    use Kind::*;
+    vec![
+        Scenario { name: "calm", about: "nothing goes wrong", ..USUAL },
+        Scenario {
+            name: "network",
+            about: "partitions, lost, repeated and overtaking messages",
+            faults: &[Cut, Cut, Links, Proxy],
+            ..USUAL
+        },
+        Scenario {
+            name: "crashes",
+            about: "processes and machines end, alone and all at once",
+            faults: &[Crash, Crash, PowerLoss, CrashAll, Drain, Proxy],
+            ..USUAL
+        },
+        Scenario {
+            name: "disks",
+            about: "disks are lost, old, damaged, full and fail to sync",
+            faults: &[DiskLoss, DiskLoss, Damage, DiskFull, SyncError, PowerLoss, Crash],
+            ..USUAL
+        },
+        Scenario {
+            name: "store",
+            about: "the object store is away, slow and fails; several snapshotters",
+            faults: &[Store, Store, Snapshotters, Crash],
+            ..USUAL
+        },
+        Scenario {
+            name: "clocks",
+            about: "clocks jump and are off, nodes come and go",
+            faults: &[Clock, Clock, Crash, Drain, DiskLoss],
+            ..USUAL
+        },
+        Scenario {
+            name: "wide",
+            about: "five nodes in five buckets, three per key, everything at once",
+            nodes: 5,
+            buckets: 5,
+            buckets_per_key: 3,
+            proxies: 2,
+            partitions: 8,
+            faults: ALL,
+            ..USUAL
+        },
+        Scenario {
+            name: "everything",
+            about: "three nodes, everything at once",
+            faults: ALL,
+            ..USUAL
+        },
+    ]
+}
+
+const ALL: &[Kind] = &[
+    Kind::Crash,
+    Kind::PowerLoss,
+    Kind::DiskLoss,
+    Kind::Damage,
+    Kind::CrashAll,
+    Kind::Proxy,
+    Kind::Drain,
+    Kind::Cut,
+    Kind::Cut,
+    Kind::Links,
+    Kind::Links,
+    Kind::Clock,
+    Kind::Store,
+    Kind::Store,
+    Kind::DiskFull,
+    Kind::SyncError,
+    Kind::Snapshotters,
+];
+
+/// A scenario by its name.
+#[must_use]
+pub fn scenario(name: &str) -> Option<Scenario> {
+    scenarios().into_iter().find(|scenario| scenario.name == name)
+}
+
+impl Scenario {
+    /// The configuration file.
+    #[must_use]
+    pub fn configuration(&self) -> String {
+        let mut text = format!(
+            "partitions: {}\nsnapshot: {{interval: {}ms, bytes: 1MiB}}\ntombstone_grace: {}s\nvalue_bytes_max: 64KiB\n\
+             journal: {{memory: 1MiB, disk: 64MiB}}\ncache: {{records: 1MiB, memory: 1MiB, disk: 0}}\n\
+             active_deployment: d\ndeployments:\n  d:\n    hash: {{buckets_per_key: {}}}\n    buckets:\n",
+            self.partitions,
+            self.snapshot_interval.as_millis(),
+            self.tombstone_grace.as_secs(),
+            self.buckets_per_key,
+        );
+        for bucket in 0..self.buckets {
+            text.push_str(&format!("      b{}:\n", bucket + 1));
+            for node in (bucket..self.nodes).step_by(self.buckets) {
+                text.push_str(&format!("        n{0}: [n{0}, 4700]\n", node + 1));
+            }
+        }
+        text
+    }
+}
