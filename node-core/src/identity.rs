@@ -131,6 +131,7 @@ mod tests {
             refilled: Default::default(),
             forgotten: Default::default(),
             earlier: Default::default(),
+            untrusted_since: None,
             known: Default::default(),
         };
         let keeper = IdentityKeeper::new(

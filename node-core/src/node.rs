@@ -8,6 +8,7 @@
 //! network, disk, store) comes in by [`NodeOptions`].
 
 mod folder;
+mod startup;
 
 use std::{path::PathBuf, sync::Arc, time::Duration};
 
@@ -22,7 +23,7 @@ use tako_types::{
 use tokio::{sync::Notify, time::Instant};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
-use self::folder::Folder;
+use self::{folder::Folder, startup::Found};
 use crate::{
     configuration::{
         AdoptError, ConfigCell, ConfigSource, ConfigWatcher, SourceError, fetch_store, newest_kept,
@@ -31,7 +32,6 @@ use crate::{
     identity::{CEILING_AHEAD_MICROS, IdentityKeeper},
     links::Links,
     membership::{Gossiper, Membership},
-    recovery::{LostState, open_views, refill},
     replica::Replica,
     replication::Serving,
     snapshotter::Snapshotter,
@@ -41,8 +41,6 @@ use crate::{
 const JOURNAL_QUEUE_BYTES: usize = 128 << 20;
 /// Size of a journal file.
 pub const JOURNAL_FILE_BYTES: u64 = 16 << 20;
-/// Folders before this one that are remembered; their entries leave the journal with the next steps.
-const EARLIER_MAX: usize = 16;
 /// How often the clock's ceiling and the journal's files are looked at.
 const HOUSE_EVERY: Duration = Duration::from_secs(5);
 
@@ -127,16 +125,6 @@ pub enum NodeError {
         /// Why.
         source: std::io::Error,
     },
-}
-
-/// What opening folder and journal showed.
-struct Found {
-    /// Why the folder lost state, if it did.
-    lost: Option<String>,
-    /// It must go on as a new folder.
-    renew: bool,
-    /// The journal is damaged: what could be read lies in files that were moved aside.
-    damaged: bool,
 }
 
 /// A running node.
@@ -233,6 +221,7 @@ impl Node {
             forgotten: held.forgotten,
             earlier: held.earlier.clone(),
             promise_ceiling_micros: held.promise_ceiling_micros,
+            untrusted_since: held.untrusted_since,
         };
         let journal_options = JournalOptions {
             dir: folder.journal(),
@@ -258,17 +247,21 @@ impl Node {
             lost = Some("the journal's files are gone".to_owned());
             renew = true;
         }
-        if recovered.created || recovered.last_lsn < held.forgotten {
-            // Only this start sees that they are gone, and the numbers begin anew: both are kept
-            // before the first entry is taken.
-            let renewed = |identity: &mut Identity| {
+        // On disk before the first entry is taken: the next start, should this one end before the
+        // coverage could be looked at, must not take such entries for what was found.
+        let (found_lsn, gone) =
+            (engine.found_lsn(), recovered.created || recovered.last_lsn < held.forgotten);
+        let opened = |identity: &mut Identity| {
+            identity.untrusted_since = Some(found_lsn);
+            if gone {
+                // Only this start sees that they are gone, and the numbers begin anew.
                 identity.recovered = false;
                 identity.refilled.clear();
                 identity.forgotten = Lsn(0);
                 identity.earlier.clear();
-            };
-            identity.change(renewed).await?;
-        }
+            }
+        };
+        identity.change(opened).await?;
         if let Some(damage) = &recovered.damage {
             lost = Some(format!("the journal is damaged: {damage:?}"));
             renew = true;
@@ -320,124 +313,12 @@ impl Node {
         let (this, accept_loss) = (node.clone(), options.accept_loss);
         node.tasks.spawn(async move {
             tokio::select! {
+                biased;
                 () = background.cancelled() => {}
                 () = this.clone().come_up(Found { lost, renew, damaged }, accept_loss) => {}
             }
         });
         Ok(node)
-    }
-
-    /// Opens views, finds out about lost state, refills, and serves.
-    async fn come_up(self: Arc<Self>, found: Found, accept_loss: bool) {
-        let engine = self.replica.engine().clone();
-        let links = self.serving.links().clone();
-        let partitions = self.config.current().partitions_of(engine.node());
-        let shown = open_views(&engine, &partitions, &self.background).await;
-        // One round before the folder is trusted: a peer may know a later one.
-        Gossiper::new(self.serving.clone()).round().await;
-        let later = self
-            .identity
-            .held()
-            .await
-            .known
-            .get(engine.node())
-            .copied()
-            .filter(|known| *known > engine.incarnation());
-        let shown = shown.or(later.map(|known| LostState::OldFolder { known }));
-        let reason = found.lost.or_else(|| shown.as_ref().map(LostState::to_string));
-        if let Some(reason) = reason {
-            if reason == folder::NEW_FOLDER {
-                tracing::info!("{reason}: this node takes writes and votes when refilled");
-            } else {
-                tracing::warn!("lost state: {reason}; this node votes when refilled");
-            }
-            self.replica.set_state(NodeState::Recovering);
-            let renew = found.renew || shown.is_some();
-            let mut forgotten = None;
-            if let Some(LostState::OldFolder { .. }) = shown {
-                // What it holds was covered, refilled or deleted since; none of it may count.
-                match self.folder.keep_journal("old") {
-                    Ok(kept) => tracing::warn!("the old journal is kept at {kept}"),
-                    Err(error) => tracing::error!("cannot keep the old journal: {error}"),
-                }
-                engine.forget_replayed();
-                forgotten = Some(engine.replayed_lsn());
-            }
-            while let Err(error) = self.start_anew(renew, found.damaged, forgotten).await {
-                tracing::error!("cannot start anew, trying again: {error}");
-                tokio::time::sleep(Duration::from_secs(1)).await;
-            }
-            engine.trust_coverage();
-            for p in self.identity.held().await.refilled {
-                engine.set_voting(p, true);
-            }
-            if !refill(&links, &self.replica, &partitions, accept_loss, &self.background).await {
-                return;
-            }
-            let recovered = |identity: &mut Identity| {
-                identity.recovered = true;
-                identity.refilled.clear();
-            };
-            while let Err(error) = self.identity.change(recovered).await {
-                tracing::error!("cannot keep the identity, trying again: {error}");
-                tokio::time::sleep(Duration::from_secs(1)).await;
-            }
-        } else {
-            engine.trust_coverage();
-            for p in partitions {
-                engine.set_voting(p, true);
-            }
-        }
-        self.replica.set_state(NodeState::Serving);
-        self.tasks.spawn(self.snapshotter.clone().run());
-        let snapshotter = self.snapshotter.clone();
-        self.tasks.spawn(async move { snapshotter.follow().await });
-    }
-
-    /// Goes on as a new data folder where this one is known not to hold what it acknowledged;
-    /// no entry up to `forgotten` counts any more.
-    async fn start_anew(
-        &self,
-        renew: bool,
-        damaged: bool,
-        forgotten: Option<Lsn>,
-    ) -> Result<(), NodeError> {
-        let engine = self.replica.engine();
-        let mut next = engine.incarnation();
-        if renew {
-            let known = self.identity.held().await.known.get(engine.node()).copied();
-            let covered = self
-                .config
-                .current()
-                .partitions_of(engine.node())
-                .into_iter()
-                .filter_map(|p| engine.view(p)?.meta.coverage.get(engine.node()).copied())
-                .map(|(incarnation, _)| incarnation);
-            let newest = covered.chain(known).max().unwrap_or_default().max(next);
-            next.0 = engine.clock().now_micros().max(newest.0 + 1);
-        }
-        self.identity
-            .change(|identity| {
-                identity.recovered = false;
-                identity.forgotten = forgotten.unwrap_or(identity.forgotten);
-                if renew {
-                    identity.refilled.clear();
-                    // What came since the replay is left out: a roll-back may be behind it.
-                    identity.earlier.insert(identity.incarnation, engine.replayed_lsn());
-                    while EARLIER_MAX < identity.earlier.len() {
-                        identity.earlier.pop_first();
-                    }
-                }
-                identity.incarnation = next;
-            })
-            .await?;
-        if renew && engine.incarnation() < next {
-            engine.adopt(next).await?;
-        }
-        if damaged {
-            engine.journal_again().await?;
-        }
-        Ok(())
     }
 
     /// Keeps the clock's ceiling on disk ahead of the clock, and the journal compact.
@@ -466,10 +347,10 @@ impl Node {
     /// in the snapshot (or the time is over), then the journal is closed and the folder clean.
     pub async fn drain(&self, limit: Duration) {
         let until = Instant::now() + limit;
-        let was = self.replica.state();
         self.replica.set_state(NodeState::Draining);
         self.serving.finish().await;
-        if was == NodeState::Serving {
+        // Not so a node that did not come up: what it holds stays in its journal.
+        if self.replica.state() == NodeState::Draining {
             let drained = tokio::time::timeout_at(until, self.cover_all()).await;
             if drained.is_err() {
                 tracing::warn!("not drained within {limit:?}; the journal keeps what is left");

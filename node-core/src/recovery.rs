@@ -41,7 +41,7 @@ pub enum LostState {
         partition: PartitionId,
         /// LSN that the snapshot covers.
         covered: Lsn,
-        /// Last LSN of the folder.
+        /// Last LSN of the folder as it was found.
         last: Lsn,
     },
     /// A later folder of this node is known.
@@ -57,7 +57,7 @@ impl std::fmt::Display for LostState {
             Self::RolledBack { partition, covered, last } => write!(
                 f,
                 "the data folder was rolled back: partition {partition} is covered up to entry \
-                 {covered}, the journal ends at {last}"
+                 {covered}, the journal was found to end at {last}"
             ),
             Self::OldFolder { known } => {
                 write!(f, "the data folder is an old one: folder {known} came after it")
@@ -66,39 +66,31 @@ impl std::fmt::Display for LostState {
     }
 }
 
-/// Opens every own partition's newest view; retries until the store answers or the shutdown.
+/// Opens every own partition's newest view; retries until the store answers.
 ///
-/// Answers with what shows that the folder lost state, if anything does.
-pub async fn open_views(
-    engine: &Arc<Engine>,
-    partitions: &[PartitionId],
-    shutdown: &CancellationToken,
-) -> Option<LostState> {
+/// Answers with what shows that the folder lost state, if anything does. Guarantee: it answers
+/// only when every view was looked at, for the folder is trusted by what this says; a shutdown
+/// has to drop it.
+pub async fn open_views(engine: &Arc<Engine>, partitions: &[PartitionId]) -> Option<LostState> {
     let opened = stream::iter(partitions.iter().copied())
-        .map(|p| open_view(engine, p, shutdown))
+        .map(|p| open_view(engine, p))
         .buffer_unordered(AT_ONCE)
         .collect::<Vec<_>>()
         .await;
     opened.into_iter().flatten().next()
 }
 
-async fn open_view(
-    engine: &Arc<Engine>,
-    p: PartitionId,
-    shutdown: &CancellationToken,
-) -> Option<LostState> {
-    // What was replayed; entries that came since prove nothing.
-    let last = engine.replayed_lsn();
+async fn open_view(engine: &Arc<Engine>, p: PartitionId) -> Option<LostState> {
+    // What was found; entries that came since prove nothing.
+    let last = engine.found_lsn();
     let mut wait = Duration::from_millis(200);
     let view = loop {
         match engine.open_latest(p).await {
             Ok(view) => break view,
             Err(error) => {
                 tracing::warn!(partition = p.0, "snapshot not readable yet: {error}");
-                tokio::select! {
-                    () = shutdown.cancelled() => return None,
-                    () = sleep(wait) => wait = (wait * 2).min(Duration::from_secs(5)),
-                }
+                sleep(wait).await;
+                wait = (wait * 2).min(Duration::from_secs(5));
             }
         }
     };

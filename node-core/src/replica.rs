@@ -6,7 +6,7 @@
 
 use std::sync::{
     Arc, OnceLock, Weak,
-    atomic::{AtomicU8, AtomicU64, Ordering},
+    atomic::{AtomicBool, AtomicU8, AtomicU64, Ordering},
 };
 
 use async_trait::async_trait;
@@ -39,7 +39,10 @@ pub struct Replica {
     snapshotter: OnceLock<Weak<Snapshotter>>,
     links: OnceLock<Weak<Links>>,
     look: Arc<Notify>,
+    /// How far it came up; never `Draining`.
     state: AtomicU8,
+    /// It leaves, however far it came up; never taken back.
+    draining: AtomicBool,
     drift_refused: AtomicU64,
 }
 
@@ -63,6 +66,7 @@ impl Replica {
             links: OnceLock::new(),
             look,
             state: AtomicU8::new(NodeState::Starting as u8),
+            draining: AtomicBool::new(false),
             drift_refused: AtomicU64::new(0),
         })
     }
@@ -96,16 +100,33 @@ impl Replica {
         &self.engine
     }
 
-    /// The node's state.
+    /// The node's state, as everybody is told it.
+    ///
+    /// `Draining` says that the node votes and leaves. One that leaves before it came up says what
+    /// it lacks, for others read from, refill from and take their turn in steps after a node by
+    /// this; it takes no writes all the same.
     #[must_use]
     pub fn state(&self) -> NodeState {
-        NodeState::from_wire(self.state.load(Ordering::Acquire))
+        match NodeState::from_wire(self.state.load(Ordering::Acquire)) {
+            NodeState::Serving if self.is_draining() => NodeState::Draining,
+            state => state,
+        }
     }
 
-    /// Moves the node to another state.
+    /// Moves the node to another state. `Draining` is for good: the node may still come up, to
+    /// vote until it is gone, but it never serves again.
     pub fn set_state(&self, state: NodeState) {
-        self.state.store(state as u8, Ordering::Release);
-        tracing::info!(?state, "node state");
+        if state == NodeState::Draining {
+            self.draining.store(true, Ordering::Release);
+        } else {
+            self.state.store(state as u8, Ordering::Release);
+        }
+        let (now, draining) = (self.state(), self.is_draining());
+        tracing::info!(state = ?now, draining, "node state");
+    }
+
+    fn is_draining(&self) -> bool {
+        self.draining.load(Ordering::Acquire)
     }
 
     /// Answers one request, whoever asks.
@@ -119,8 +140,16 @@ impl Replica {
                 self.owned(partition)?;
                 self.on_write(partition, &record.key(), record.version())?;
                 let intent = if repair { Intent::Repair } else { Intent::Write };
+                let voted = self.engine.is_voting(partition);
                 let put = self.engine.put(partition, record, intent).await;
-                Ok(Response::Put(self.outcome(partition, put.map_err(rpc_error)?)))
+                let accepted = match put.map_err(rpc_error)? {
+                    // Only a voter refuses: a folder that is not trusted yet may have to forget
+                    // what it takes for newer. Its acknowledgement names the folder, so that it
+                    // can be void.
+                    Accepted::Superseded(_) if !voted => Accepted::Yes { voting: false },
+                    accepted => accepted,
+                };
+                Ok(Response::Put(self.outcome(partition, accepted)))
             }
             Request::Prepare { partition, key, ballot } => {
                 self.owned(partition)?;
@@ -325,7 +354,7 @@ impl Replica {
 
     /// What holds for everything that may come to lie in the journal.
     fn on_write(&self, p: PartitionId, key: &StoredKey, version: Version) -> Result<(), RpcError> {
-        if self.state() == NodeState::Draining {
+        if self.is_draining() {
             let text = format!("{} is leaving and takes nothing new", self.engine.node());
             return Err(RpcError::new(ErrorKind::Unavailable, text));
         }

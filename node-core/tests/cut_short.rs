@@ -226,6 +226,87 @@ async fn lost_journal_files_are_not_forgotten_when_the_store_is_away_at_that_sta
     assert_eq!(cluster.state("n3"), NodeState::Recovering);
 }
 
+#[tokio::test(flavor = "multi_thread")]
+async fn a_roll_back_is_noticed_though_the_first_start_wrote_past_what_was_covered_and_ended() {
+    let mut cluster = Cluster::started(&without_steps(), &THREE).await;
+    let count_in_n3 = async |cluster: &Cluster, count: usize| {
+        eventually("n3 has them all", async || uncovered(cluster, "n3") == count).await;
+    };
+    fill(&cluster, 10, "old").await;
+    count_in_n3(&cluster, 10).await;
+    cluster.crash("n3").await;
+    let backup = cluster.dir.path().join("backup");
+    copy_folder(&cluster.var("n3").join("data"), &backup);
+    cluster.start("n3").await;
+    cluster.serves("n3").await;
+    fill(&cluster, 10, "new").await;
+    let lsn = async |cluster: &Cluster| cluster.node("n3").replica.engine().applied_lsn();
+    eventually("n3 has these, too", async || lsn(&cluster).await >= Lsn(20)).await;
+    for p in 0..4 {
+        cluster.node("n1").snapshotter.step_here(PartitionId(p)).await.expect("a step");
+    }
+    let before = cluster.node("n3").replica.engine().incarnation();
+    cluster.crash("n3").await;
+    cluster.lose_disk("n3");
+    copy_folder(&backup, &cluster.var("n3").join("data"));
+    // Nobody can look at the coverage, and the numbers of covered entries are given once more.
+    cluster.faults.retried(true);
+    cluster.faults.refuse_all();
+    cluster.start("n3").await;
+    assert_eq!(cluster.state("n3"), NodeState::Starting);
+    fill(&cluster, 40, "newer").await;
+    eventually("n3 has them", async || uncovered(&cluster, "n3") == 40).await;
+    assert!(lsn(&cluster).await > Lsn(20), "past what was covered");
+    cluster.crash("n3").await;
+    assert_eq!(identity(&cluster, "n3").untrusted_since, Some(Lsn(10)));
+    cluster.faults.clear();
+    cluster.start("n3").await;
+    cluster.serves("n3").await;
+    assert!(cluster.node("n3").replica.engine().incarnation() > before, "it was not noticed");
+    assert_eq!(uncovered(&cluster, "n3"), 40, "new entries are taken for covered ones");
+    assert_eq!(identity(&cluster, "n3").untrusted_since, None);
+    cluster.crash("n3").await;
+    cluster.start("n3").await;
+    cluster.serves("n3").await;
+    assert_eq!(uncovered(&cluster, "n3"), 40, "nor at the next start");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_start_that_ends_before_it_saw_the_store_trusts_nothing() {
+    let config = one_bucket(1).replace("300ms", "1h");
+    let mut cluster = Cluster::started(&config, &["n1"]).await;
+    fill(&cluster, 10, "v").await;
+    assert_eq!(identity(&cluster, "n1").untrusted_since, None);
+    cluster.crash("n1").await;
+    cluster.faults.retried(true);
+    cluster.faults.refuse_all();
+    let refused = cluster.faults.failed();
+    let node = cluster.start("n1").await;
+    eventually("it asks for its views", async || cluster.faults.failed() > refused).await;
+    let engine = node.replica.engine().clone();
+    drop(node);
+    cluster.crash("n1").await;
+    assert!((0..4).all(|p| !engine.is_voting(PartitionId(p))), "it came to vote");
+    assert_eq!(identity(&cluster, "n1").untrusted_since, Some(Lsn(10)));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_node_told_to_leave_while_it_recovers_does_not_serve_when_that_is_over() {
+    let mut cluster = Cluster::started(&without_steps(), &THREE).await;
+    fill(&cluster, 10, "v").await;
+    cluster.crash("n2").await;
+    cluster.crash("n3").await;
+    cluster.lose_disk("n3");
+    let node = cluster.start("n3").await;
+    eventually("it recovers", async || cluster.state("n3") == NodeState::Recovering).await;
+    // How a drain begins; it may take its time over writes that are not finished.
+    node.replica.set_state(NodeState::Draining);
+    assert_eq!(cluster.state("n3"), NodeState::Recovering, "others must not rely on it yet");
+    cluster.start("n2").await;
+    eventually("it is whole", async || cluster.state("n3") != NodeState::Recovering).await;
+    assert_eq!(cluster.state("n3"), NodeState::Draining);
+}
+
 fn uncovered(cluster: &Cluster, node: &str) -> usize {
     let engine = cluster.node(node).replica.engine();
     (0..4).map(|p| engine.partition_status(PartitionId(p)).uncovered).sum()

@@ -82,10 +82,11 @@ async fn a_write_judged_while_recovering_is_not_acknowledged_by_a_voter() {
 }
 
 #[tokio::test]
-async fn a_node_that_leaves_before_it_recovered_says_that_it_recovers() {
+async fn who_does_not_vote_on_a_partition_says_so_with_its_tail() {
     let alone = Alone::of(3);
     let (engine, _) = alone.engine(MEMORY_BYTES).await;
     let (_, replica) = alone.replica(&engine);
+    replica.set_state(NodeState::Serving);
     let told = async || {
         let request = Request::Tail {
             partition: P,
@@ -108,6 +109,58 @@ async fn a_node_that_leaves_before_it_recovered_says_that_it_recovers() {
     }
 }
 
+#[tokio::test]
+async fn a_node_that_leaves_before_it_came_up_says_what_it_lacks_and_never_serves_again() {
+    let alone = Alone::of(3);
+    let (engine, _) = alone.engine(MEMORY_BYTES).await;
+    let (_, replica) = alone.replica(&engine);
+    let tell = async |expected: NodeState| {
+        assert_eq!(replica.gossip_state().state, expected);
+        let health = replica.handle(Request::Health).await.expect("it is answered always");
+        assert_eq!(health, Response::Health { state: expected });
+        let request = Request::Put { partition: P, record: record("k", 7, b"w"), repair: false };
+        assert!(replica.handle(request).await.is_err(), "it leaves and takes nothing new");
+    };
+    replica.set_state(NodeState::Draining);
+    tell(NodeState::Starting).await;
+    replica.set_state(NodeState::Recovering);
+    tell(NodeState::Recovering).await;
+    replica.set_state(NodeState::Serving);
+    tell(NodeState::Draining).await;
+}
+
+#[tokio::test]
+async fn a_replica_that_does_not_vote_supersedes_nothing() {
+    let alone = Alone::of(3);
+    let replica = recovering(&alone).await;
+    let older = || Request::Put { partition: P, record: record("k", 3, b"w"), repair: false };
+    let answer = replica.handle(older()).await.expect("an answer");
+    let Response::Put(PutOutcome::Accepted { voting, incarnation, .. }) = answer else {
+        panic!("a folder that may have to forget what it holds refuses a write: {answer:?}")
+    };
+    assert!(!voting && incarnation == MINE, "it can be void");
+    replica.engine().set_voting(P, true);
+    let answer = replica.handle(older()).await.expect("an answer");
+    let Response::Put(PutOutcome::Superseded { version }) = answer else { panic!("{answer:?}") };
+    assert_eq!(version.micros, 5);
+}
+
+#[tokio::test]
+async fn nothing_is_purged_on_the_word_of_a_folder_that_is_not_trusted_yet() {
+    let alone = Alone::of(3);
+    let (engine, _) = alone.engine(MEMORY_BYTES).await;
+    engine.put(P, record("k", 5, b"v"), Intent::Write).await.expect("written");
+    // A step covered the entry; not trusted, this node holds it all the same, in no tail.
+    let step = step_of(&[record("k", 5, b"v")], coverage("n3", MINE, 1));
+    alone.writer().await.step(step).await.expect("a step");
+    engine.open_latest(P).await.expect("a view");
+    assert_eq!(engine.partition_status(P).uncovered, 1);
+    let tail = engine.tail(P, Lsn(1), MINE);
+    assert!(tail.entries.is_empty() && !tail.quiet, "it says that all it holds is covered");
+    engine.trust_coverage();
+    assert!(engine.tail(P, Lsn(1), MINE).quiet);
+}
+
 /// Peers of a recovering n5; a majority of five is three, so three of four must be intact.
 async fn refilling(
     alone: &Alone,
@@ -117,7 +170,7 @@ async fn refilling(
         alone.serve(peer).await;
     }
     let (engine, _) = alone.engine(MEMORY_BYTES).await;
-    let lost = open_views(&engine, &[P], &CancellationToken::new()).await;
+    let lost = open_views(&engine, &[P]).await;
     assert_eq!(lost, None);
     let (links, replica) = alone.replica(&engine);
     let task = tokio::spawn(async move {
@@ -289,7 +342,7 @@ async fn coverage_above_a_rolled_back_journal_trims_nothing_that_came_since() {
     }
     let step = step_of(&[record("k0", 1, b"v")], coverage("n3", MINE, 10));
     alone.writer().await.step(step).await.expect("a step");
-    let lost = open_views(&engine, &[P], &CancellationToken::new()).await;
+    let lost = open_views(&engine, &[P]).await;
     // Its last LSN is above the coverage by now; what the replay found is not.
     let expected = LostState::RolledBack { partition: P, covered: Lsn(10), last: Lsn(3) };
     assert_eq!(lost, Some(expected));

@@ -123,6 +123,10 @@ async fn writers_racing_on_one_key_all_succeed_and_all_replicas_agree() {
     for written in futures::future::join_all(puts).await {
         written.expect("a race is no error");
     }
+    let restamps = ["n1", "n2", "n3"].map(|id| {
+        cluster.serving(id).metrics().restamps.load(std::sync::atomic::Ordering::Relaxed)
+    });
+    assert!(restamps.iter().sum::<u64>() <= 60, "each is sent once more at most: {restamps:?}");
     let value = get(cluster.serving("n1"), "k").await.expect("read");
     assert!(value.is_some());
     cluster.covered().await;

@@ -54,6 +54,10 @@ pub struct Identity {
     /// such: what the snapshot covers of them is covered.
     #[serde(default)]
     pub earlier: BTreeMap<Incarnation, Lsn>,
+    /// Where the journal ended when the folder was opened first since it was last known to be what
+    /// the snapshot speaks of; `None` while it is. Entries above prove nothing against a roll-back.
+    #[serde(default)]
+    pub untrusted_since: Option<Lsn>,
     /// Newest data folder known of each other node; an acknowledgement of an older one is void.
     #[serde(default)]
     pub known: BTreeMap<NodeId, Incarnation>,

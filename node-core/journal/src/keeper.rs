@@ -2,7 +2,7 @@
 //!
 //! Invariant: `used_bytes` counts every file of the journal on disk, the spare included, from
 //! before it is made until after it is removed. A spare is full of zeros and synced before it is
-//! handed out. Runs on a second thread; without one (a simulator) the writer does the work itself.
+//! handed out, and no other is begun under its name before it bears one of its own. Runs on a second thread; without one (a simulator) the writer does the work itself.
 //! Not here: what goes into files.
 
 use std::{
@@ -11,7 +11,7 @@ use std::{
     sync::Arc,
 };
 
-use parking_lot::{Condvar, Mutex};
+use parking_lot::{Condvar, Mutex, MutexGuard};
 
 use crate::{Disk, DiskFile, disk::write_all_at, files::path_of};
 
@@ -62,6 +62,16 @@ enum Spare {
     Missing,
     Preparing,
     Ready(Blank),
+    /// Handed out, and not renamed yet.
+    Taken,
+}
+
+/// What a turn of the thread came to.
+#[derive(Debug, PartialEq, Eq)]
+enum Turn {
+    Done,
+    Nothing,
+    Closing,
 }
 
 #[derive(Debug)]
@@ -141,18 +151,28 @@ impl Keeper {
         loop {
             match std::mem::replace(&mut state.spare, Spare::Preparing) {
                 Spare::Ready(blank) => {
-                    state.spare = Spare::Missing;
+                    state.spare = Spare::Taken;
                     return Ok(blank);
                 }
                 Spare::Preparing => self.changed.wait(&mut state),
-                Spare::Missing => break,
+                Spare::Missing | Spare::Taken => break,
             }
         }
         drop(state);
         let result = self.prepare(SPARE, self.file_bytes, true);
-        self.state.lock().spare = Spare::Missing;
+        let next = if result.is_ok() { Spare::Taken } else { Spare::Missing };
+        self.state.lock().spare = next;
         self.changed.notify_all();
         result
+    }
+
+    /// The blank that was taken bears its own name now: the next spare may be prepared.
+    pub(crate) fn on_named(&self) {
+        let mut state = self.state.lock();
+        if matches!(state.spare, Spare::Taken) {
+            state.spare = Spare::Missing;
+            self.changed.notify_all();
+        }
     }
 
     /// Asks the thread for the next spare; without a thread [`Self::take`] makes it.
@@ -168,6 +188,7 @@ impl Keeper {
             tracing::warn!(path = %blank.path.display(), %error, "could not remove a spare file");
         }
         self.state.lock().used_bytes -= blank.bytes;
+        self.on_named();
     }
 
     /// Hands over files to remove: (number, bytes).
@@ -220,31 +241,39 @@ impl Keeper {
     pub(crate) fn run(&self) {
         let mut state = self.state.lock();
         loop {
-            if !state.removals.is_empty() {
-                drop(state);
-                self.remove_now();
-                state = self.state.lock();
-            } else if state.closing {
-                return;
-            } else if state.wanted && matches!(state.spare, Spare::Missing) {
-                state.wanted = false;
-                state.spare = Spare::Preparing;
-                drop(state);
-                let result = self.prepare(SPARE, self.file_bytes, true);
-                state = self.state.lock();
-                state.spare = match result {
-                    Ok(blank) => Spare::Ready(blank),
-                    // Whoever needs the file tries again and deals with the error.
-                    Err(error) => {
-                        tracing::debug!(?error, "no spare journal file");
-                        Spare::Missing
-                    }
-                };
-                self.changed.notify_all();
-            } else {
-                self.changed.wait(&mut state);
+            match self.turn(&mut state) {
+                Turn::Done => {}
+                Turn::Nothing => self.changed.wait(&mut state),
+                Turn::Closing => return,
             }
         }
+    }
+
+    /// Does one thing that is due, without the lock.
+    fn turn(&self, state: &mut MutexGuard<'_, State>) -> Turn {
+        if !state.removals.is_empty() {
+            MutexGuard::unlocked(state, || self.remove_now());
+            return Turn::Done;
+        }
+        if state.closing {
+            return Turn::Closing;
+        }
+        if !state.wanted || !matches!(state.spare, Spare::Missing) {
+            return Turn::Nothing;
+        }
+        state.wanted = false;
+        state.spare = Spare::Preparing;
+        let prepare = || self.prepare(SPARE, self.file_bytes, true);
+        state.spare = match MutexGuard::unlocked(state, prepare) {
+            Ok(blank) => Spare::Ready(blank),
+            // Whoever needs the file tries again and deals with the error.
+            Err(error) => {
+                tracing::debug!(?error, "no spare journal file");
+                Spare::Missing
+            }
+        };
+        self.changed.notify_all();
+        Turn::Done
     }
 
     /// Ends [`Self::run`].
@@ -301,5 +330,33 @@ impl Keeper {
             handle.sync_data().map_err(|e| KeepError::of("sync a new file", &e))?;
         }
         Ok(handle)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::fault::MemDisk;
+
+    #[test]
+    fn no_spare_is_begun_in_place_of_one_that_was_taken_and_has_no_name_of_its_own_yet() {
+        let disk: Arc<dyn Disk> = Arc::new(MemDisk::default());
+        let dir = Path::new("/journal");
+        disk.create_dir(dir).expect("in memory");
+        let keeper = Keeper::new(dir, disk.clone(), (4096, 1 << 20), true);
+        for file in 1..=2 {
+            let blank = keeper.take(4096).expect("room");
+            blank.handle.write_at(b"header", 0).expect("in memory");
+            // Files were removed meanwhile: the thread is to look whether it can prepare one now.
+            keeper.want_spare();
+            assert_eq!(keeper.turn(&mut keeper.state.lock()), Turn::Nothing);
+            disk.rename(&blank.path, &path_of(dir, file)).expect("it is there");
+            keeper.on_named();
+            let read = crate::disk::read_all(disk.as_ref(), &path_of(dir, file)).expect("there");
+            assert!(read.starts_with(b"header"), "file {file} is not the one that was taken");
+            // The second round takes what was prepared, not made on the spot.
+            assert_eq!(keeper.turn(&mut keeper.state.lock()), Turn::Done);
+            keeper.want_spare();
+        }
     }
 }

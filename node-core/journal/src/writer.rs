@@ -161,6 +161,7 @@ pub(crate) fn begin_file(
         shared.keeper.discard(blank);
         return Err(error);
     }
+    shared.keeper.on_named();
     shared
         .keeper
         .sync_dir()

@@ -104,6 +104,8 @@ pub struct EngineOptions {
     pub earlier: BTreeMap<Incarnation, Lsn>,
     /// No earlier run of this folder promised a ballot at or above this; 0 when none promised.
     pub promise_ceiling_micros: u64,
+    /// Last LSN of the journal at an earlier opening, if the folder was never trusted since.
+    pub untrusted_since: Option<Lsn>,
 }
 
 /// Counters of one engine; read by metrics and tests.
@@ -136,8 +138,8 @@ pub struct Engine {
     incarnation: AtomicU64,
     /// Ballots below this may be promised; on disk before it is raised here.
     promise_ceiling: AtomicU64,
-    /// Last LSN of the replay.
-    replayed: Lsn,
+    /// Last LSN before the first opening since the folder was trusted last.
+    found: Lsn,
     /// Coverage is believed: this folder is what the snapshot speaks of.
     trusted: AtomicBool,
     closed: AtomicBool,
@@ -163,6 +165,7 @@ impl Engine {
         shelf.set_applied(recovered.last_lsn);
         let incarnation = AtomicU64::new(options.incarnation.0);
         let promise_ceiling = AtomicU64::new(options.promise_ceiling_micros);
+        let found = recovered.last_lsn.min(options.untrusted_since.unwrap_or(recovered.last_lsn));
         let engine = Self {
             options,
             shelf,
@@ -172,7 +175,7 @@ impl Engine {
             metrics: EngineMetrics::default(),
             incarnation,
             promise_ceiling,
-            replayed: recovered.last_lsn,
+            found,
             trusted: AtomicBool::new(false),
             closed: AtomicBool::new(false),
         };
@@ -247,23 +250,25 @@ impl Engine {
         self.shelf.cache.usage_bytes()
     }
 
-    /// Last LSN of the journal as it was found at the start.
+    /// Last LSN of the journal as it was found, at the first opening since the folder was trusted
+    /// last: this one, or an earlier one that never came to look at the coverage.
     #[must_use]
-    pub fn replayed_lsn(&self) -> Lsn {
-        self.replayed
+    pub fn found_lsn(&self) -> Lsn {
+        self.found
     }
 
     /// Believes the snapshot's coverage from now on. Before, a folder that was rolled back would
-    /// take new entries for the covered ones whose numbers they bear.
+    /// take new entries for the covered ones whose numbers they bear. That
+    /// lasts over any number of starts (`EngineOptions::untrusted_since`).
     pub fn trust_coverage(&self) {
         self.trusted.store(true, Ordering::Release);
     }
 
-    /// Forgets every entry of the replay: the folder is one that another came after. The next
+    /// Forgets every entry that was found: the folder is one that another came after. The next
     /// replay must be told (`EngineOptions::forgotten`), for their files may stay for some time.
     pub fn forget_replayed(&self) {
         for p in self.partitions() {
-            let gone = self.partition(p).lock().index.trim(self.replayed);
+            let gone = self.partition(p).lock().index.trim(self.found);
             for held in gone {
                 self.shelf.forget_memory(held.memory_bytes());
                 self.journal.release(held.location);
@@ -313,8 +318,8 @@ impl Engine {
     /// Moves a partition to a newer view; older ones are ignored.
     pub fn install(&self, p: PartitionId, view: Arc<View>, missed: &Missed) {
         let mut covered = view.covered(&self.options.node, self.incarnation());
-        if !self.trusted.load(Ordering::Acquire) {
-            covered = covered.min(self.replayed);
+        if !self.is_trusted() {
+            covered = covered.min(self.found);
         }
         // LSNs go on from folder to folder, so at most one of these is above 0.
         for (earlier, last) in &self.options.earlier {
@@ -348,6 +353,11 @@ impl Engine {
         let view = self.newest_view(p).await?;
         self.install(p, view.clone(), &Missed::All);
         Ok(view)
+    }
+
+    /// Whether the snapshot's coverage is believed.
+    pub(crate) fn is_trusted(&self) -> bool {
+        self.trusted.load(Ordering::Acquire)
     }
 
     /// Stops taking writes: commits what is queued and closes the journal.

@@ -19,7 +19,8 @@ pub struct TailPage {
     pub upto: Lsn,
     /// Step of the view here; what it covers is not in the tail.
     pub step: StepNumber,
-    /// Nothing was on its way into the journal.
+    /// Nothing was on its way into the journal, and what the snapshot covers of it counts as
+    /// covered here.
     pub quiet: bool,
     /// Newest entry per key, in LSN order.
     pub entries: Vec<TailEntry>,
@@ -36,11 +37,13 @@ impl Engine {
         let after = if incarnation == self.incarnation() { after } else { Lsn(0) };
         // Before the lock: whatever is applied up to here is then seen under it.
         let applied = self.applied_lsn();
+        let trusted = self.is_trusted();
         let inner = self.partition(p).lock();
         let mut page = TailPage {
             upto: applied.max(after),
             step: inner.view.as_ref().map_or(StepNumber(0), |view| view.meta.step),
-            quiet: inner.in_flight == 0,
+            // While coverage is not believed, entries below `after` may be held uncovered.
+            quiet: inner.in_flight == 0 && trusted,
             entries: Vec::new(),
             more: false,
         };

@@ -129,6 +129,7 @@ impl Folder {
                 refilled: Default::default(),
                 forgotten: Default::default(),
                 earlier: Default::default(),
+                untrusted_since: None,
                 known: Default::default(),
             },
         };

@@ -3,7 +3,9 @@
 //! In: one answer per replica. Out: an [`Outcome`]. Rules (docs/architecture.md, "Quorum"):
 //! - every written set needs its W acknowledgements, of which N−W+1 from replicas that vote;
 //! - an acknowledgement by a data folder that another replica already knows to be replaced is
-//!   void: that folder is gone, and what replaced it may have been filled before the write came.
+//!   void: that folder is gone, and what replaced it may have been filled before the write came;
+//! - a replica that durably holds something newer counts as an acknowledgement only where the
+//!   write may settle for that ([`Newer`]).
 //!
 //! Pure: no sending, waiting or clocks.
 
@@ -16,6 +18,24 @@ use tako_types::{Incarnation, NodeId};
 pub(crate) struct SetNeed {
     pub(crate) members: Vec<NodeId>,
     pub(crate) w: usize,
+}
+
+impl SetNeed {
+    /// How many of the W have to vote: N−W+1. With W = 1 there are not so many among W; then
+    /// recovering asks all others instead.
+    fn voters(&self) -> usize {
+        (self.members.len() + 1).saturating_sub(self.w).min(self.w)
+    }
+}
+
+/// What a replica is to a write when it holds something newer; only voters say so.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Newer {
+    /// As good as an acknowledgement: W replicas that hold this version or newer ones are all
+    /// that a later read asks for.
+    Settles,
+    /// None: what is newer may have been complete before this write began, which must go above it.
+    Refuses,
 }
 
 /// Where a write stands.
@@ -37,13 +57,14 @@ enum Answer {
 #[derive(Debug)]
 pub(crate) struct Tally {
     sets: Vec<SetNeed>,
+    newer: Newer,
     answers: HashMap<NodeId, Answer>,
     known: HashMap<NodeId, Incarnation>,
 }
 
 impl Tally {
-    pub(crate) fn new(sets: Vec<SetNeed>) -> Self {
-        Self { sets, answers: HashMap::new(), known: HashMap::new() }
+    pub(crate) fn new(sets: Vec<SetNeed>, newer: Newer) -> Self {
+        Self { sets, newer, answers: HashMap::new(), known: HashMap::new() }
     }
 
     /// Counts an acknowledgement; gives the replicas whose acknowledgement is void and to whom
@@ -77,7 +98,8 @@ impl Tally {
         void
     }
 
-    /// The replica durably holds something newer: the write has lost there in good order.
+    /// The replica durably holds something newer: the write has lost there in good order. To have
+    /// promised something newer would not be enough.
     pub(crate) fn newer(&mut self, node: &NodeId) {
         self.answers.insert(node.clone(), Answer::Newer);
     }
@@ -95,6 +117,20 @@ impl Tally {
             .unwrap_or((0, 0))
     }
 
+    /// Whether enough voters answered, either way, to know of every write that was complete before
+    /// they were asked: N−W+1 of each set.
+    pub(crate) fn knows_newest(&self) -> bool {
+        self.sets.iter().all(|set| {
+            let heard = set.members.iter().filter(|member| {
+                matches!(
+                    self.answers.get(*member),
+                    Some(Answer::Acked { voting: true, .. } | Answer::Newer)
+                )
+            });
+            heard.count() >= set.voters()
+        })
+    }
+
     /// (acknowledged, of them voting, failed) in one set.
     fn count(&self, set: &SetNeed) -> (usize, usize, usize) {
         let mut counts = (0, 0, 0);
@@ -104,12 +140,13 @@ impl Tally {
                     counts.0 += 1;
                     counts.1 += usize::from(*voting);
                 }
-                Some(Answer::Newer) => {
+                Some(Answer::Newer) if self.newer == Newer::Settles => {
                     counts.0 += 1;
                     counts.1 += 1;
                 }
                 Some(Answer::Failed) => counts.2 += 1,
-                None => {}
+                // Not this version, but the next one it may yet take.
+                Some(Answer::Newer) | None => {}
             }
         }
         counts
@@ -119,8 +156,7 @@ impl Tally {
         let mut all_reached = true;
         for set in &self.sets {
             let n = set.members.len();
-            // With W = 1 there are no N−W+1 among W; then recovering asks all others instead.
-            let voters = (n + 1).saturating_sub(set.w).min(set.w);
+            let voters = set.voters();
             let (acked, voting, failed) = self.count(set);
             let open = n - acked - failed;
             if acked >= set.w && voting >= voters {
@@ -144,7 +180,7 @@ mod tests {
     }
 
     fn tally(n: usize, w: usize) -> Tally {
-        Tally::new(vec![SetNeed { members: (0..n).map(node).collect(), w }])
+        Tally::new(vec![SetNeed { members: (0..n).map(node).collect(), w }], Newer::Refuses)
     }
 
     /// `+` acknowledges and votes, `r` acknowledges while recovering, `-` fails.
@@ -179,6 +215,33 @@ mod tests {
     }
 
     #[test]
+    fn a_replica_that_holds_something_newer_counts_only_where_the_write_may_settle_for_it() {
+        let with_newer = |newer, answers: &str| {
+            let set = SetNeed { members: (0..3).map(node).collect(), w: 2 };
+            let mut tally = Tally::new(vec![set], newer);
+            for (i, answer) in answers.chars().enumerate() {
+                match answer {
+                    '+' => drop(tally.ack(&node(i), Incarnation(1), true, &[])),
+                    'r' => drop(tally.ack(&node(i), Incarnation(1), false, &[])),
+                    'n' => tally.newer(&node(i)),
+                    _ => tally.fail(&node(i)),
+                }
+            }
+            (tally.outcome(), tally.knows_newest())
+        };
+        assert_eq!(with_newer(Newer::Settles, "n+"), (Outcome::Reached, true));
+        assert_eq!(with_newer(Newer::Settles, "nn"), (Outcome::Reached, true));
+        assert_eq!(with_newer(Newer::Settles, "nr"), (Outcome::Pending, false));
+        assert_eq!(with_newer(Newer::Settles, "n--"), (Outcome::Impossible, false));
+        assert_eq!(with_newer(Newer::Refuses, "n"), (Outcome::Pending, false));
+        assert_eq!(with_newer(Newer::Refuses, "n-"), (Outcome::Pending, false));
+        assert_eq!(with_newer(Newer::Refuses, "n+"), (Outcome::Pending, true));
+        assert_eq!(with_newer(Newer::Refuses, "n++"), (Outcome::Reached, true));
+        assert_eq!(with_newer(Newer::Refuses, "nn"), (Outcome::Pending, true));
+        assert_eq!(with_newer(Newer::Refuses, "nr-"), (Outcome::Impossible, false));
+    }
+
+    #[test]
     fn an_acknowledgement_of_a_replaced_data_folder_is_void() {
         let mut tally = tally(3, 2);
         assert!(tally.ack(&node(0), Incarnation(4), true, &[]).is_empty());
@@ -193,7 +256,7 @@ mod tests {
     fn every_written_set_needs_its_own_quorum() {
         let old = SetNeed { members: vec![node(0), node(1), node(2)], w: 2 };
         let new = SetNeed { members: vec![node(2), node(3), node(4)], w: 2 };
-        let mut tally = Tally::new(vec![old, new]);
+        let mut tally = Tally::new(vec![old, new], Newer::Refuses);
         for i in [0, 1] {
             tally.ack(&node(i), Incarnation(1), true, &[]);
         }

@@ -27,6 +27,8 @@ type Answers = Box<dyn Fn(&Request) -> Option<Result<Response, RpcError>> + Send
 #[derive(Default)]
 struct Fake {
     answers: OnceLock<Answers>,
+    /// Each answer takes this long.
+    delay: OnceLock<Duration>,
     asked: Mutex<BTreeMap<&'static str, usize>>,
 }
 
@@ -49,7 +51,11 @@ impl Service for Fake {
             _ => "other",
         };
         *self.asked.lock().expect("no test panics holding it").entry(name).or_default() += 1;
-        match self.answers.get().and_then(|answers| answers(&request)) {
+        let answer = self.answers.get().and_then(|answers| answers(&request));
+        if let Some(delay) = self.delay.get() {
+            tokio::time::sleep(*delay).await;
+        }
+        match answer {
             Some(answer) => answer,
             None => std::future::pending().await,
         }
@@ -129,6 +135,31 @@ fn accepted() -> Option<Result<Response, RpcError>> {
         voting: true,
         known,
     })))
+}
+
+fn superseded(version: Version) -> Option<Result<Response, RpcError>> {
+    Some(Ok(Response::Put(PutOutcome::Superseded { version })))
+}
+
+/// A replica that always has just taken something newer.
+fn overtakes(request: &Request) -> Option<Result<Response, RpcError>> {
+    let Request::Put { record, .. } = request else { return None };
+    let version = record.version();
+    superseded(Version { micros: version.micros + 1, ..version })
+}
+
+/// A replica that holds a record of this version, and takes newer ones.
+fn holds(version: Version) -> impl Fn(&Request) -> Option<Result<Response, RpcError>> {
+    let held = Mutex::new(version);
+    move |request| {
+        let Request::Put { record, .. } = request else { return None };
+        let mut held = held.lock().expect("no test panics holding it");
+        if record.version() <= *held {
+            return superseded(*held);
+        }
+        *held = record.version();
+        accepted()
+    }
 }
 
 /// The vote of a replica at step 0 whose newest entry is of `micros`, asked in either way.
@@ -252,4 +283,66 @@ async fn a_read_with_nobody_left_to_stand_in_fails_instead_of_answering_the_olde
     let read = Read { key: key(), r: None };
     let error = fakes.serving.get(&read, LONG).await.expect_err("one vote is no quorum");
     assert!(matches!(error, RequestError::TooFewVotes { got: 1, need: 2, .. }), "{error}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_write_goes_above_all_that_was_complete_before_and_not_only_above_the_first_answer() {
+    let fakes = fakes(3).await;
+    let ahead = |seconds: u64| {
+        let micros = fakes.serving.clock().now_micros() + seconds * 1_000_000;
+        Version { micros, origin: 1 }
+    };
+    // Two of three took a write by a clock that is ahead; the third has another that failed.
+    let complete = ahead(20);
+    fakes.replicas[0].answers(holds(ahead(10)));
+    for replica in &fakes.replicas[1..] {
+        replica.answers(holds(complete));
+        replica.delay.set(Duration::from_millis(10)).expect("told once");
+    }
+    let written = fakes.serving.put(write(), LONG).await.expect("all are there");
+    assert!(written.won, "it is lost to a write that was complete before it began");
+    assert!(written.version > complete);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_write_below_what_one_of_two_live_replicas_holds_waits_for_the_other_and_goes_above() {
+    let fakes = fakes(3).await;
+    let ahead = fakes.serving.clock().now_micros() + 10_000_000;
+    fakes.replicas[0].answers(|_| Some(Err(RpcError::new(ErrorKind::Unavailable, "down"))));
+    fakes.replicas[1].answers(holds(Version { micros: ahead, origin: 1 }));
+    fakes.replicas[2].answers(holds(Version::ZERO));
+    fakes.replicas[2].delay.set(Duration::from_millis(10)).expect("told once");
+    let written = fakes.serving.put(write(), LONG).await.expect("two of three take it");
+    assert!(written.won && written.version.micros > ahead);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_write_that_others_overtake_again_and_again_is_sent_once_more_and_then_done() {
+    let fakes = fakes(3).await;
+    for replica in &fakes.replicas {
+        replica.answers(overtakes);
+    }
+    let written = fakes.serving.put(write(), LONG).await.expect("a race is no error");
+    assert!(!written.won);
+    fakes.serving.finish().await;
+    for replica in &fakes.replicas {
+        assert_eq!(replica.asked("put"), 2);
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_write_that_fewer_than_w_replicas_hold_or_overtook_is_not_acknowledged() {
+    let fakes = fakes(3).await;
+    fakes.replicas[0].answers(overtakes);
+    for replica in &fakes.replicas[1..] {
+        replica.delay.set(Duration::from_millis(10)).expect("told once");
+    }
+    let first = std::sync::atomic::AtomicBool::new(true);
+    fakes.replicas[1].answers(move |_| match first.swap(false, Ordering::AcqRel) {
+        true => accepted(),
+        false => Some(Err(RpcError::new(ErrorKind::Unavailable, "broken since"))),
+    });
+    fakes.replicas[2].answers(|_| Some(Err(RpcError::new(ErrorKind::Unavailable, "broken"))));
+    let error = fakes.serving.put(write(), LONG).await.expect_err("one of three is no quorum");
+    assert!(matches!(error, RequestError::TooFewAcks { got: 1, need: 2, .. }), "{error}");
 }

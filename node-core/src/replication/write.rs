@@ -1,4 +1,15 @@
 //! PUT and DELETE over the replicas of a key, and the write-back of a read.
+//!
+//! A plain write is sent at most twice. The first time, a replica that holds something newer only
+//! tells how high the next version must be: what it holds may have been complete before this write
+//! began (a clock that is ahead wrote it), and then this one must come out on top. So answers of
+//! N−W+1 voters are awaited: among these, one holds each write that was complete by then. The
+//! second version lies above all they hold; what is newer than *that* was not complete when this
+//! write began, so it is concurrent, and this write may be ordered just before it. It is then
+//! acknowledged like one that was stored and overwritten, yet only when W replicas durably hold it
+//! or something newer, each whichever it is: what overtook it need not be at W of them, but no read
+//! of R replicas can find anything older than this write. Sending again until all W take this very
+//! version was the other way; there a writer far from the replicas loses to nearer ones for ever.
 
 use std::{
     sync::{Arc, atomic::Ordering},
@@ -13,13 +24,13 @@ use tokio::time::{Instant, timeout_at};
 
 use super::{
     RequestError, Serving, levels,
-    quorum::{Outcome, SetNeed, Tally},
+    quorum::{Newer, Outcome, SetNeed, Tally},
     reason,
 };
 use crate::links::Links;
 
-/// Times a write is sent again above a newer version before the client is told.
-const RESTAMPS_MAX: usize = 4;
+/// Times a write is sent again above a promise before the client is told.
+const PROMISED_MAX: usize = 4;
 /// Milliseconds a client waits whose timestamp lies below a promise.
 const PROMISE_WAIT_MS: u64 = 1_000;
 
@@ -78,8 +89,17 @@ enum Stamp {
 /// How one attempt to place a record ended.
 enum Placed {
     Done,
+    /// Something newer is held: by some where that settles it, else this is the highest version
+    /// that any write complete before this one began may have.
     Superseded(Version),
-    TooFew { got: usize, need: usize, reason: String, busy: bool },
+    /// A replica promised this ballot to a conditional write.
+    Promised(Version),
+    TooFew {
+        got: usize,
+        need: usize,
+        reason: String,
+        busy: bool,
+    },
 }
 
 type Answers = FuturesUnordered<BoxFuture<'static, (NodeId, Result<PutOutcome, RpcError>)>>;
@@ -117,27 +137,30 @@ impl Serving {
                 self.clock.next()
             }
         };
-        for _ in 0..=RESTAMPS_MAX {
+        // A client's own timestamp is never changed: whatever is newer wins.
+        let mut newer = if stamp == Stamp::Own { Newer::Refuses } else { Newer::Settles };
+        let mut promised = 0;
+        loop {
             let content_type = write.content_type.as_deref();
             let record =
                 Record::encode(&write.key, write.head(version), content_type, &write.value);
-            match self.place(p, record, quorum, current.replicas(p), until, stamp).await {
+            let how = (stamp, newer);
+            match self.place(p, record, quorum, current.replicas(p), until, how).await {
                 Placed::Done => return Ok(Written { version, won: true }),
-                Placed::Superseded(winner) if stamp == Stamp::Client => {
+                // A promise is no record: nothing is held that this write could settle for.
+                Placed::Promised(_) if promised == PROMISED_MAX => {
+                    return Err(RequestError::Contended);
+                }
+                Placed::Promised(ballot) => {
+                    promised += 1;
+                    version = self.above(ballot);
+                }
+                Placed::Superseded(winner) if newer == Newer::Settles => {
                     return Ok(Written { version: winner, won: false });
                 }
                 Placed::Superseded(winner) => {
-                    self.metrics.restamps.fetch_add(1, Ordering::Relaxed);
-                    // A version beyond the drift is somebody's broken clock: this write goes on
-                    // from there all the same, else the key could never be written again.
-                    let next = self.clock.observe(winner).map_or_else(
-                        |_| Version {
-                            micros: winner.micros.saturating_add(1),
-                            ..self.clock.next()
-                        },
-                        |()| self.clock.next(),
-                    );
-                    version = next.max(Version { micros: winner.micros.saturating_add(1), ..next });
+                    version = self.above(winner);
+                    newer = Newer::Settles;
                 }
                 Placed::TooFew { reason, busy: true, .. } => {
                     return Err(RequestError::Busy(reason));
@@ -147,13 +170,21 @@ impl Serving {
                 }
             }
         }
-        Err(RequestError::Contended)
+    }
+
+    /// A version of ours above another.
+    fn above(&self, other: Version) -> Version {
+        self.metrics.restamps.fetch_add(1, Ordering::Relaxed);
+        // A version beyond the drift is somebody's broken clock: the write goes on from there all
+        // the same, else the key could never be written again.
+        let next = self.clock.observe(other).map_or_else(
+            |_| Version { micros: other.micros.saturating_add(1), ..self.clock.next() },
+            |()| self.clock.next(),
+        );
+        next.max(Version { micros: other.micros.saturating_add(1), ..next })
     }
 
     /// Sends one record to all replicas; done at W acknowledgements.
-    ///
-    /// Unless it can be stamped again, a replica that holds something newer counts as answered, as
-    /// the write then has lost in good order.
     async fn place(
         &self,
         p: PartitionId,
@@ -161,7 +192,7 @@ impl Serving {
         quorum: Quorum,
         replicas: &[NodeId],
         until: Instant,
-        stamp: Stamp,
+        (stamp, newer): (Stamp, Newer),
     ) -> Placed {
         if let [only] = replicas
             && let Some(local) = self.links.local().filter(|_| self.links.is_local(only))
@@ -173,7 +204,7 @@ impl Serving {
                     Placed::Superseded(version)
                 }
                 Ok(Response::Put(PutOutcome::Promised { version })) if stamp == Stamp::Own => {
-                    Placed::Superseded(version)
+                    Placed::Promised(version)
                 }
                 Ok(Response::Put(PutOutcome::Promised { .. })) => {
                     too_few(0, 1, reason(&under_promise()), true)
@@ -188,7 +219,7 @@ impl Serving {
             .map(|node| send(&self.links, node, p, &record, (stamp, call_time)))
             .collect();
         let set = SetNeed { members: replicas.to_vec(), w: quorum.w };
-        let mut tally = Tally::new(vec![set]);
+        let mut tally = Tally::new(vec![set], newer);
         let mut last_error: Option<RpcError> = None;
         let mut winner: Option<Version> = None;
         while let Some((node, answer)) = answers.next().await {
@@ -201,18 +232,14 @@ impl Serving {
                 }
                 Ok(PutOutcome::Superseded { version }) => {
                     winner = winner.max(Some(version));
-                    if stamp == Stamp::Own {
-                        // Send above it at once; what was accepted of this one is older and
-                        // gives way.
-                        self.rest_behind(answers).await;
-                        return Placed::Superseded(version);
-                    }
                     tally.newer(&node);
                 }
                 Ok(PutOutcome::Promised { version }) => {
                     if stamp == Stamp::Own {
+                        // Send above it at once; what was accepted of this one is older and
+                        // gives way.
                         self.rest_behind(answers).await;
-                        return Placed::Superseded(version);
+                        return Placed::Promised(version);
                     }
                     tally.fail(&node);
                     last_error = Some(under_promise());
@@ -222,13 +249,22 @@ impl Serving {
                     last_error = Some(error);
                 }
             }
-            match tally.outcome() {
-                Outcome::Pending => {}
-                Outcome::Reached => {
-                    self.rest_behind(answers).await;
-                    return winner.map_or(Placed::Done, Placed::Superseded);
-                }
-                Outcome::Impossible => break,
+            let outcome = tally.outcome();
+            if outcome == Outcome::Reached {
+                self.rest_behind(answers).await;
+                let overtaken = winner.filter(|_| newer == Newer::Settles);
+                return overtaken.map_or(Placed::Done, Placed::Superseded);
+            }
+            if newer == Newer::Refuses
+                && let Some(winner) = winner
+                && tally.knows_newest()
+            {
+                // Send above it at once; what was accepted of this one is older and gives way.
+                self.rest_behind(answers).await;
+                return Placed::Superseded(winner);
+            }
+            if outcome == Outcome::Impossible {
+                break;
             }
         }
         let (got, need) = tally.progress();
@@ -254,9 +290,12 @@ impl Serving {
         until: Instant,
     ) -> Result<(), RequestError> {
         self.metrics.write_backs.fetch_add(1, Ordering::Relaxed);
-        match self.place(p, record, quorum, replicas, until, Stamp::WriteBack).await {
+        let how = (Stamp::WriteBack, Newer::Settles);
+        match self.place(p, record, quorum, replicas, until, how).await {
             // Something newer is on its way in: whoever reads that writes it back.
             Placed::Done | Placed::Superseded(_) => Ok(()),
+            // Not for a write-back: promises do not stop it.
+            Placed::Promised(_) => Err(RequestError::Contended),
             Placed::TooFew { got, need, reason, .. } => {
                 Err(RequestError::TooFewVotes { got, need, reason })
             }

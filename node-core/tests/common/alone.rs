@@ -135,6 +135,7 @@ impl Alone {
             forgotten: Lsn(0),
             earlier: Default::default(),
             promise_ceiling_micros: 0,
+            untrusted_since: None,
         };
         let journal = JournalOptions {
             dir: "/journal".into(),
@@ -166,6 +167,7 @@ impl Alone {
             refilled: Default::default(),
             forgotten: Default::default(),
             earlier: Default::default(),
+            untrusted_since: None,
             known: Default::default(),
         };
         let membership = Arc::new(Membership::default());

@@ -21,6 +21,7 @@ fn identity() -> Identity {
         refilled: [PartitionId(3)].into(),
         forgotten: Lsn(4),
         earlier: [(Incarnation(5), Lsn(6))].into(),
+        untrusted_since: Some(Lsn(8)),
         known: [(NodeId::new("n2"), Incarnation(7))].into(),
     }
 }
@@ -34,6 +35,20 @@ fn a_stored_identity_reads_back_and_a_missing_one_is_none() {
     second.store(&FsDisk, dir.path()).expect("writable folder");
     assert_eq!(Identity::load(&FsDisk, dir.path()).expect("intact"), Some(second));
     assert!(!dir.path().join("identity.tmp").exists());
+}
+
+#[test]
+fn what_an_older_identity_does_not_say_has_its_default() {
+    let dir = tempfile::tempdir().expect("temp folder");
+    let json = r#"{"cluster":"00000000000000000000000000000007","node":"n1","incarnation":5,
+        "clock_ceiling_micros":6,"boot_id":"b","clean":true,"durability":"fsync"}"#;
+    let text = format!("{:08x}\n{json}\n", crc32c::crc32c(json.as_bytes()));
+    fs::write(dir.path().join("identity"), text).expect("writable folder");
+    let read = Identity::load(&FsDisk, dir.path()).expect("intact").expect("there");
+    assert_eq!((read.incarnation, read.clean), (Incarnation(5), true));
+    assert_eq!((read.recovered, read.untrusted_since), (false, None));
+    assert!(read.refilled.is_empty() && read.earlier.is_empty() && read.known.is_empty());
+    assert_eq!(read.forgotten, Lsn(0));
 }
 
 #[test]
