@@ -6,8 +6,22 @@ use tako_journal::{Blocking, Disk, Identity, IdentityError};
 use tako_types::{ClusterId, Incarnation, NodeId};
 use tokio::sync::Mutex;
 
-/// How far ahead of the clock the ceiling is set, in microseconds.
-pub(crate) const CEILING_AHEAD_MICROS: u64 = 60_000_000;
+/// How far ahead of the wall clock the ceiling is set, in microseconds.
+const CEILING_AHEAD_MICROS: u64 = 20_000_000;
+/// How far ahead of the versions issued, where these are ahead of the wall clock: as many writes.
+const CEILING_ABOVE_MICROS: u64 = 1_000_000;
+
+/// The ceiling to keep next, if `held` is too low: above all that will be issued until the next
+/// look, a few seconds later. `now`: the wall clock; `last`: the highest version issued.
+///
+/// A node that starts again and again goes on at the ceiling each time. So while its versions are
+/// ahead of the wall clock, the ceiling follows them closely: else they would run away from the
+/// wall clock, beyond the drift that others bear.
+pub(crate) fn ceiling_due(held_micros: u64, now: u64, last: u64) -> Option<u64> {
+    let at_least = (now + CEILING_AHEAD_MICROS / 2).max(last + CEILING_ABOVE_MICROS / 2);
+    let next = (now + CEILING_AHEAD_MICROS).max(last + CEILING_ABOVE_MICROS);
+    (held_micros < at_least).then_some(next)
+}
 
 /// How far above a ballot the ceiling of promises is set, in microseconds: one write of the file
 /// serves conditional writes for so long, and a restart bars plain writes for no longer.
@@ -148,5 +162,31 @@ mod tests {
         assert!(held.recovered);
         assert_eq!(held.known, known.into());
         assert_eq!(Identity::load(&FsDisk, folder.path()).expect("intact"), Some(held));
+    }
+
+    #[test]
+    fn restarts_in_quick_succession_do_not_run_away_from_the_wall_clock() {
+        let (mut ceiling, mut now) = (0, 1_000_000_000);
+        for _ in 0..1_000 {
+            // A start, some versions, the look at the ceiling, a crash two seconds later.
+            let last = ceiling.max(now) + 100;
+            ceiling = ceiling_due(ceiling, now, last).unwrap_or(ceiling);
+            assert!(last < ceiling);
+            now += 2_000_000;
+        }
+        assert!(ceiling < now + 2 * CEILING_AHEAD_MICROS, "{} ahead", ceiling - now);
+    }
+
+    #[test]
+    fn the_ceiling_is_above_all_that_is_issued_until_the_next_look() {
+        let mut ceiling = 0;
+        for second in 1..200u64 {
+            let now = second * 5_000_000;
+            // Versions issued since the last look: up to the wall clock, or a burst above it.
+            let last = if second % 3 == 0 { now + 30_000_000 + second * 1_000 } else { now };
+            assert!(second < 3 || now < ceiling, "{second}");
+            ceiling = ceiling_due(ceiling, now, last).unwrap_or(ceiling).max(ceiling);
+            assert!(last < ceiling && now + 5_000_000 < ceiling);
+        }
     }
 }

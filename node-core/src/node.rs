@@ -29,7 +29,7 @@ use crate::{
         AdoptError, ConfigCell, ConfigSource, ConfigWatcher, SourceError, fetch_store, newest_kept,
     },
     engine::{Engine, EngineError, EngineOptions},
-    identity::{CEILING_AHEAD_MICROS, IdentityKeeper},
+    identity::{IdentityKeeper, ceiling_due},
     links::Links,
     membership::{Gossiper, Membership},
     replica::Replica,
@@ -327,9 +327,9 @@ impl Node {
             if let Err(error) = self.replica.engine().rewrite_sparse_file().await {
                 tracing::warn!("cannot free a journal file: {error}");
             }
-            let needed = self.serving.clock().last_micros() + CEILING_AHEAD_MICROS / 2;
-            if self.identity.held().await.clock_ceiling_micros < needed {
-                let ceiling = needed + CEILING_AHEAD_MICROS / 2;
+            let held = self.identity.held().await.clock_ceiling_micros;
+            let clock = self.serving.clock();
+            if let Some(ceiling) = ceiling_due(held, clock.now_micros(), clock.last_micros()) {
                 let raised =
                     self.identity.change(|identity| identity.clock_ceiling_micros = ceiling).await;
                 if let Err(error) = raised {

@@ -9,8 +9,11 @@
 //! mistake there cannot hide itself here. No clock, no async, no I/O but [`History::read`] and
 //! [`History::write`].
 //!
+//! Outside the guarantee, so do not record it: a client's own timestamp below a tombstone that has
+//! been collected (`tombstone_grace`); values of keys that were written before the history began.
+//!
 //! ```text
-//! history, dumps ─► keys (one view per key) ─► reads, fresh, monotonic, rise, gone, kept, agree
+//! history, dumps ─► keys (one view per key) ─► fresh, monotonic, rise, gone, kept, agree
 //!                                           └► linear
 //!                                              report ◄─ check_all
 //! ```

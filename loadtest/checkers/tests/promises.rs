@@ -325,6 +325,20 @@ fn a_conditional_write_of_unknown_outcome_takes_effect_once_or_never() {
 }
 
 #[test]
+fn either_of_two_unknown_writes_of_one_value_may_have_come_first() {
+    // Only the put can write over value 2, so the conditional write was the first.
+    let all = Options { linearize_plain_writes: true, ..options() };
+    let writes = [
+        put_unknown(0, 1),
+        cas_unknown(1, None, Some(1)),
+        found(10, 20, 1, 5),
+        put(21, 30, 2, 25),
+        found(31, 40, 1, 35),
+    ];
+    passes(&linearizable(&history(writes), &all));
+}
+
+#[test]
 fn a_mismatch_that_saw_what_it_expected_is_named() {
     let verdict = linear([cas(0, 10, None, Some(1), 5), mismatch(20, 30, Some(1), Seen::Value(1))]);
     fails(&verdict, Kind::NotLinearizable, "explains #1", &[0, 1]);

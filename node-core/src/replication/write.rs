@@ -175,13 +175,7 @@ impl Serving {
     /// A version of ours above another.
     fn above(&self, other: Version) -> Version {
         self.metrics.restamps.fetch_add(1, Ordering::Relaxed);
-        // A version beyond the drift is somebody's broken clock: the write goes on from there all
-        // the same, else the key could never be written again.
-        let next = self.clock.observe(other).map_or_else(
-            |_| Version { micros: other.micros.saturating_add(1), ..self.clock.next() },
-            |()| self.clock.next(),
-        );
-        next.max(Version { micros: other.micros.saturating_add(1), ..next })
+        self.clock.above(other)
     }
 
     /// Sends one record to all replicas; done at W acknowledgements.

@@ -44,6 +44,8 @@ pub struct Drift {
 pub struct HybridClock {
     clock: Arc<dyn Clock>,
     last_micros: Arc<AtomicU64>,
+    /// Highest issued above a version beyond the drift; the others do not follow it.
+    beyond_micros: Arc<AtomicU64>,
     origin: u64,
 }
 
@@ -51,7 +53,8 @@ impl HybridClock {
     /// A clock that issues versions of `origin`, all above `floor_micros`.
     #[must_use]
     pub fn new(clock: Arc<dyn Clock>, origin: u64, floor_micros: u64) -> Self {
-        Self { clock, last_micros: Arc::new(AtomicU64::new(floor_micros)), origin }
+        let last_micros = Arc::new(AtomicU64::new(floor_micros));
+        Self { clock, last_micros, beyond_micros: Arc::default(), origin }
     }
 
     /// The next version: above all issued and observed before.
@@ -65,6 +68,25 @@ impl HybridClock {
             })
             .unwrap_or_else(|last| last);
         Version { micros: now.max(previous.saturating_add(1)), origin: self.origin }
+    }
+
+    /// A version above `other`, never issued before.
+    ///
+    /// One beyond the drift is somebody's broken clock: the version is above it all the same, else
+    /// its key could never be written again, but later ones of [`Self::next`] do not follow.
+    #[must_use]
+    pub fn above(&self, other: Version) -> Version {
+        if self.observe(other).is_ok() {
+            return self.next();
+        }
+        let least = self.next().micros.max(other.micros.saturating_add(1));
+        let previous = self
+            .beyond_micros
+            .fetch_update(Ordering::AcqRel, Ordering::Acquire, |last| {
+                Some(least.max(last.saturating_add(1)))
+            })
+            .unwrap_or_else(|last| last);
+        Version { micros: least.max(previous.saturating_add(1)), origin: self.origin }
     }
 
     /// The receive rule: later versions will be above `version`.
@@ -137,6 +159,18 @@ mod tests {
         let far = Version { micros: 86_400_000_000, origin: 1 };
         assert!(clock.observe(far).is_err());
         assert!(clock.next() < far);
+    }
+
+    #[test]
+    fn versions_above_one_beyond_the_drift_differ_and_nothing_else_follows_them() {
+        let clock = HybridClock::new(Arc::new(Hand(AtomicU64::new(1_000_000))), 9, 0);
+        let far = Version { micros: 86_400_000_000, origin: 1 };
+        let first = clock.above(far);
+        let second = clock.above(far);
+        assert!(far < first && first < second, "{first} {second}");
+        assert!(clock.next() < far);
+        let near = Version { micros: 2_000_000, origin: 1 };
+        assert!(near < clock.above(near));
     }
 
     #[test]

@@ -125,7 +125,7 @@ fn name_of(args: &SimArgs, seed: u64) -> Result<String, SimError> {
 fn alone(args: &SimArgs) -> Result<bool, SimError> {
     let seed = args.seed.unwrap_or(args.from);
     let name = name_of(args, seed)?;
-    let scenario = scenario(&name).ok_or_else(|| SimError::Run(name))?;
+    let scenario = scenario(&name).ok_or(SimError::Run(name))?;
     let verbose = !args.json;
     let order = Order { scenario, seed, without: args.without.clone(), verbose };
     let outcome = run(&order).map_err(SimError::Run)?;

@@ -475,6 +475,9 @@ impl World {
         match *fault {
             Fault::Crash { node, disk, down, after_changes, damage } => {
                 let loses = damage || matches!(disk, Crash::Empty | Crash::RolledBack);
+                if inner.machines.lock()[node].running.is_none() {
+                    return inner.counts.add("fault passed over: the node is down");
+                }
                 if loses && !self.may_lose_state(node) {
                     return inner.counts.add("fault passed over: too many replicas at risk");
                 }

@@ -14,7 +14,7 @@ const SHOWN_BEFORE: usize = 4;
 const SHOWN_BESIDE: usize = 8;
 
 /// What an operation does or sees.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub(super) enum Effect {
     Write(State),
     Read(State),
@@ -104,8 +104,11 @@ pub(super) struct Search {
     expiries: HashMap<u64, u64>,
     states_max: usize,
     states: usize,
-    /// State to the last return of an operation that may see it; None where it is always needed.
-    needed_until: Option<HashMap<State, u64>>,
+    /// State to the last return of an operation that may see it.
+    needed_until: HashMap<State, u64>,
+    /// The last return of an operation that saw something else than expected, and not what: until
+    /// then every state is needed.
+    untold_until: Option<u64>,
     /// Running operations that have an end.
     running: Vec<u32>,
     /// Writes of unknown outcome that may still take effect.
@@ -124,23 +127,27 @@ impl Search {
             expiries: earliest,
             states_max,
             states: 0,
-            needed_until: None,
+            needed_until: HashMap::new(),
+            untold_until: None,
             running: Vec::new(),
             unknown: Vec::new(),
         };
-        search.needed_until = search.needs();
+        search.find_needs();
         search
     }
 
     /// Until when each state may be seen, unknown conditional writes included: those count for as
     /// long as what they write is needed.
-    fn needs(&self) -> Option<HashMap<State, u64>> {
+    fn find_needs(&mut self) {
         let mut until: HashMap<State, u64> = HashMap::new();
         let mut unknown: HashMap<State, Vec<State>> = HashMap::new();
         let mut changed = VecDeque::new();
         for item in &self.items {
             let seen = match (item.effect, item.returned_at) {
-                (Effect::Differs(_), _) => return None,
+                (Effect::Differs(_), end) => {
+                    self.untold_until = self.untold_until.max(end);
+                    continue;
+                }
                 (Effect::Write(_), _) => continue,
                 (Effect::Read(seen) | Effect::Mismatch { seen, .. }, _) => seen,
                 (Effect::Swap { expected, .. }, Some(_)) => expected,
@@ -167,14 +174,35 @@ impl Search {
                 }
             }
         }
-        Some(until)
+        self.needed_until = until;
     }
 
     fn is_needed(&self, state: State, now: u64) -> bool {
-        match &self.needed_until {
-            Some(until) => until.get(&state).is_some_and(|&until| until >= now),
-            None => true,
+        self.untold_until.is_some_and(|until| until >= now)
+            || self.needed_until.get(&state).is_some_and(|&until| until >= now)
+    }
+
+    /// The states that a running operation or a write of unknown outcome may see next. To write
+    /// any other, without need, changes nothing for anybody.
+    fn wanted(&self) -> Wanted {
+        let mut wanted = Wanted { states: HashSet::new(), all: false };
+        for &at in self.running.iter().chain(&self.unknown) {
+            match self.item(at).effect {
+                Effect::Read(seen) | Effect::Mismatch { seen, .. } => wanted.states.insert(seen),
+                Effect::Swap { expected, .. } => wanted.states.insert(expected),
+                Effect::Differs(_) => {
+                    wanted.all = true;
+                    false
+                }
+                Effect::Write(_) => false,
+            };
         }
+        wanted
+    }
+
+    fn is_wanted(&self, wanted: &Wanted, state: State) -> bool {
+        let expires = || state.is_some_and(|value| self.expiries.contains_key(&value));
+        wanted.all || wanted.states.contains(&state) || (wanted.states.contains(&None) && expires())
     }
 
     /// Searches for an order.
@@ -229,6 +257,7 @@ impl Search {
         returning: u32,
         now: u64,
     ) -> Result<Configs, TooManyStates> {
+        let useful = self.useful();
         let mut next = Configs::default();
         let mut reached = Configs::default();
         let mut work = Vec::new();
@@ -262,8 +291,11 @@ impl Search {
                     work.push_back((after, spent.clone()));
                 }
             }
-            for &at in &self.unknown {
-                let Err(place) = spent.binary_search(&at) else { continue };
+            for alike in &useful {
+                let unspent = alike
+                    .iter()
+                    .find_map(|&at| spent.binary_search(&at).err().map(|place| (at, place)));
+                let Some((at, place)) = unspent else { continue };
                 let Some(after) = self.after(&config, at, false, now) else { continue };
                 let mut more = spent.clone();
                 more.insert(place, at);
@@ -273,6 +305,25 @@ impl Search {
             }
         }
         Ok(next)
+    }
+
+    /// Unknown writes that somebody wants, those of one effect together: they are all there for
+    /// ever, so that it is no matter which of them is spent first.
+    fn useful(&self) -> Vec<Set> {
+        let wanted = self.wanted();
+        let mut groups: Vec<Set> = Vec::new();
+        let mut group_of: HashMap<Effect, usize> = HashMap::new();
+        for &at in &self.unknown {
+            let effect = self.item(at).effect;
+            if effect.target().is_some_and(|target| self.is_wanted(&wanted, target)) {
+                let group = *group_of.entry(effect).or_insert(groups.len());
+                if group == groups.len() {
+                    groups.push(Set::new());
+                }
+                groups[group].push(at);
+            }
+        }
+        groups
     }
 
     /// The configuration after a writing operation, if it can take effect now.
@@ -363,6 +414,12 @@ impl Search {
             around: shown.into_iter().map(|at| self.item(at).index).collect(),
         }
     }
+}
+
+/// What is worth writing.
+struct Wanted {
+    states: HashSet<State>,
+    all: bool,
 }
 
 /// The bound was reached.

@@ -10,7 +10,7 @@ use tako_checkers::{Answer, Dump, History, Op, Operation, Outcome, Seen, Version
 
 /// What one step does.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Act {
+pub(crate) enum Act {
     Put,
     PutThatExpires,
     PutUnknownDone,
@@ -27,7 +27,7 @@ pub enum Act {
     CasMismatch,
 }
 
-pub const ACTS: [Act; 14] = [
+pub(crate) const ACTS: [Act; 14] = [
     Act::Put,
     Act::PutThatExpires,
     Act::PutUnknownDone,
@@ -46,23 +46,23 @@ pub const ACTS: [Act; 14] = [
 
 /// One step, as drawn.
 #[derive(Debug, Clone, Copy)]
-pub struct Step {
-    pub act: Act,
-    pub key: u64,
+pub(crate) struct Step {
+    pub(crate) act: Act,
+    pub(crate) key: u64,
     /// From the call to the effect.
-    pub before: u64,
+    pub(crate) before: u64,
     /// From the effect to the return.
-    pub after: u64,
+    pub(crate) after: u64,
     /// Whatever else is to be chosen.
-    pub choice: u64,
+    pub(crate) choice: u64,
 }
 
 /// A record that was in force.
 #[derive(Debug, Clone, Copy)]
-pub struct Held {
-    pub version: Version,
-    pub content: Option<u64>,
-    pub expires_at: Option<u64>,
+pub(crate) struct Held {
+    pub(crate) version: Version,
+    pub(crate) content: Option<u64>,
+    pub(crate) expires_at: Option<u64>,
 }
 
 impl Held {
@@ -70,7 +70,7 @@ impl Held {
         self.content.filter(|_| self.expires_at.is_none_or(|at| at > now))
     }
 
-    pub fn answer(&self, now: u64, named: bool) -> Answer {
+    pub(crate) fn answer(&self, now: u64, named: bool) -> Answer {
         match self.value(now) {
             Some(value) => Answer::Found { value, version: self.version },
             None => Answer::Absent { version: Some(self.version).filter(|_| named) },
@@ -80,15 +80,15 @@ impl Held {
 
 /// A history that keeps every promise, and what is left at the end.
 #[derive(Debug, Default)]
-pub struct Run {
-    pub history: History,
+pub(crate) struct Run {
+    pub(crate) history: History,
     /// Every record that was in force, in order, by key.
-    pub held: BTreeMap<String, Vec<Held>>,
+    pub(crate) held: BTreeMap<String, Vec<Held>>,
     /// After every step.
-    pub end: u64,
+    pub(crate) end: u64,
 }
 
-pub fn outcome(answer: Answer) -> Outcome {
+pub(crate) fn outcome(answer: Answer) -> Outcome {
     match answer {
         Answer::Found { value, version } => Outcome::Found { value, version },
         Answer::Absent { version } => Outcome::Absent { version },
@@ -96,7 +96,7 @@ pub fn outcome(answer: Answer) -> Outcome {
 }
 
 impl Run {
-    pub fn of(steps: &[Step]) -> Self {
+    pub(crate) fn of(steps: &[Step]) -> Self {
         let mut run = Self::default();
         for (i, step) in (0_u64..).zip(steps) {
             run.step(i, (i + 1) * 100, step);
@@ -175,7 +175,7 @@ impl Run {
     }
 
     /// What `replica` answers at the end.
-    pub fn dump(&self, replica: &str) -> Dump {
+    pub(crate) fn dump(&self, replica: &str) -> Dump {
         let answers = self.held.iter().map(|(key, held)| {
             let nothing = Answer::Absent { version: None };
             (key.clone(), held.last().map_or(nothing, |held| held.answer(self.end, true)))
@@ -191,7 +191,7 @@ impl Run {
 }
 
 /// Steps from a seed, for histories that are too long to be drawn one by one.
-pub fn steps(seed: u64, count: usize, keys: u64, acts: &[Act], spread: u64) -> Vec<Step> {
+pub(crate) fn steps(seed: u64, count: usize, keys: u64, acts: &[Act], spread: u64) -> Vec<Step> {
     let mut state = seed.wrapping_mul(0x9e37_79b9_7f4a_7c15) | 1;
     let mut draw = move || {
         state ^= state << 13;
