@@ -60,11 +60,14 @@ pub(crate) struct Tally {
     newer: Newer,
     answers: HashMap<NodeId, Answer>,
     known: HashMap<NodeId, Incarnation>,
+    /// Newest folder known of a replica when the write was sent to it again.
+    sent_again: HashMap<NodeId, Incarnation>,
 }
 
 impl Tally {
     pub(crate) fn new(sets: Vec<SetNeed>, newer: Newer) -> Self {
-        Self { sets, newer, answers: HashMap::new(), known: HashMap::new() }
+        let (answers, known, sent_again) = Default::default();
+        Self { sets, newer, answers, known, sent_again }
     }
 
     /// Counts an acknowledgement; gives the replicas whose acknowledgement is void and to whom
@@ -92,10 +95,21 @@ impl Tally {
             })
             .map(|(node, _)| node.clone())
             .collect();
-        for node in &void {
-            self.answers.remove(node);
+        let newest = |node: &NodeId| self.known.get(node).copied().unwrap_or_default();
+        let again: Vec<(NodeId, Incarnation)> =
+            void.into_iter().map(|node| (node.clone(), newest(&node))).collect();
+        let mut send = Vec::new();
+        for (node, newest) in again {
+            if self.sent_again.get(&node) == Some(&newest) {
+                // It still answers from the old folder: asking it for ever would not help.
+                self.answers.insert(node, Answer::Failed);
+            } else {
+                self.answers.remove(&node);
+                self.sent_again.insert(node.clone(), newest);
+                send.push(node);
+            }
         }
-        void
+        send
     }
 
     /// The replica durably holds something newer: the write has lost there in good order. To have
@@ -250,6 +264,22 @@ mod tests {
         assert_eq!(tally.outcome(), Outcome::Pending);
         assert!(tally.ack(&node(0), Incarnation(5), true, &[]).is_empty());
         assert_eq!(tally.outcome(), Outcome::Reached);
+    }
+
+    #[test]
+    fn a_replica_that_goes_on_with_a_replaced_data_folder_is_asked_twice_and_no_more() {
+        let mut tally = tally(3, 2);
+        let known = [(node(0), Incarnation(7))];
+        assert!(tally.ack(&node(1), Incarnation(1), true, &known).is_empty());
+        assert_eq!(tally.ack(&node(0), Incarnation(1), true, &[]), [node(0)]);
+        assert!(tally.ack(&node(0), Incarnation(1), true, &[]).is_empty());
+        assert_eq!(tally.outcome(), Outcome::Pending);
+        tally.fail(&node(2));
+        assert_eq!(tally.outcome(), Outcome::Impossible);
+        // A still newer folder is worth another try.
+        let newer = [(node(0), Incarnation(8))];
+        assert!(tally.ack(&node(0), Incarnation(7), true, &[]).is_empty());
+        assert_eq!(tally.ack(&node(1), Incarnation(1), true, &newer), [node(0)]);
     }
 
     #[test]
