@@ -51,6 +51,9 @@ pub(crate) enum Command {
     Check(CheckArgs),
     /// Measure a cluster, and verify every answer while measuring
     Bench(Box<BenchArgs>),
+    /// Try whole clusters under simulated faults, from seeds
+    #[cfg(feature = "sim")]
+    Sim(tako_sim::command::SimArgs),
 }
 
 /// Where a node or proxy gets its configuration.

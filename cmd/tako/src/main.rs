@@ -12,6 +12,8 @@ mod listen;
 mod logs;
 mod old_names;
 mod signals;
+#[cfg(feature = "sim")]
+mod sim;
 
 use std::{
     io::{self, Write as _},
@@ -29,6 +31,11 @@ fn main() -> ExitCode {
     // Fails only when a provider is installed already, which serves as well.
     let _ = rustls::crypto::ring::default_provider().install_default();
     let arguments = Arguments::parse_from(old_names::translate(std::env::args_os()));
+    #[cfg(feature = "sim")]
+    if let Command::Sim(args) = &arguments.command {
+        // It starts itself once for each seed, and has a log of its own in simulated time.
+        return sim::run(args);
+    }
     let done = logs::start(&arguments.logs).and_then(|()| run(arguments));
     match done {
         Ok(code) => code,
@@ -58,6 +65,8 @@ fn run(arguments: Arguments) -> Result<ExitCode, Failure> {
             Command::Coordinator(args) => command::coordinator::run(args).await,
             Command::Check(args) => command::check::run(&args),
             Command::Bench(args) => command::bench::run(*args).await,
+            #[cfg(feature = "sim")]
+            Command::Sim(args) => Ok(sim::run(&args)),
         }
     });
     // Whatever still blocks a thread does not hold up the end.

@@ -73,7 +73,8 @@ impl HybridClock {
     /// A version above `other`, never issued before.
     ///
     /// One beyond the drift is somebody's broken clock: the version is above it all the same, else
-    /// its key could never be written again, but later ones of [`Self::next`] do not follow.
+    /// its key could never be written again, but later ones of [`Self::next`] do not follow. It
+    /// has an origin of its own, as the wall clock may come by that time again.
     #[must_use]
     pub fn above(&self, other: Version) -> Version {
         if self.observe(other).is_ok() {
@@ -86,7 +87,7 @@ impl HybridClock {
                 Some(least.max(last.saturating_add(1)))
             })
             .unwrap_or_else(|last| last);
-        Version { micros: least.max(previous.saturating_add(1)), origin: self.origin }
+        Version { micros: least.max(previous.saturating_add(1)), origin: !self.origin }
     }
 
     /// The receive rule: later versions will be above `version`.
@@ -163,7 +164,8 @@ mod tests {
 
     #[test]
     fn versions_above_one_beyond_the_drift_differ_and_nothing_else_follows_them() {
-        let clock = HybridClock::new(Arc::new(Hand(AtomicU64::new(1_000_000))), 9, 0);
+        let hand = Arc::new(Hand(AtomicU64::new(1_000_000)));
+        let clock = HybridClock::new(hand.clone(), 9, 0);
         let far = Version { micros: 86_400_000_000, origin: 1 };
         let first = clock.above(far);
         let second = clock.above(far);
@@ -171,6 +173,12 @@ mod tests {
         assert!(clock.next() < far);
         let near = Version { micros: 2_000_000, origin: 1 };
         assert!(near < clock.above(near));
+        // The wall clock jumps to where the far version lies.
+        hand.0.store(far.micros - 10, Ordering::Relaxed);
+        for _ in 0..20 {
+            let again = clock.above(far);
+            assert!(again != first && again != second, "{again} twice");
+        }
     }
 
     #[test]

@@ -4,7 +4,7 @@
 //! run into errors and end. Invariant: never do more replicas lose state at once than the cluster
 //! promises to bear (a node counts until it serves again), so the checkers may demand everything.
 
-use std::{path::PathBuf, sync::Arc, time::Duration};
+use std::{collections::BTreeMap, path::PathBuf, sync::Arc, time::Duration};
 
 use parking_lot::Mutex;
 use tako_flatbuf::NodeState;
@@ -234,6 +234,7 @@ impl World {
 
     fn is_covered(&self) -> Result<(), String> {
         self.is_serving()?;
+        let mut shown = BTreeMap::new();
         for machine in self.inner.machines.lock().iter() {
             let Some(node) = machine.running.as_ref().and_then(|r| r.node.as_ref()) else {
                 continue;
@@ -244,6 +245,14 @@ impl World {
                 if status.uncovered > 0 || !status.quiet {
                     let count = status.uncovered;
                     return Err(format!("{}: {count} uncovered in partition {p}", machine.id));
+                }
+                let step = *shown.entry(p).or_insert(status.step);
+                if status.step != step {
+                    let (id, own) = (&machine.id, status.step.0);
+                    return Err(format!(
+                        "{id} shows step {own} of partition {p}, another {}",
+                        step.0
+                    ));
                 }
             }
         }
@@ -673,6 +682,15 @@ impl World {
             self.start_proxy(n);
         }
         self.say(|| "every fault has ended".to_owned());
+        self.quiet(within).await
+    }
+
+    /// Waits until all serve, everything is covered, and all replicas show the same steps.
+    ///
+    /// # Errors
+    /// What was still missing at the end of `within`.
+    pub async fn quiet(&self, within: Duration) -> Result<(), String> {
+        let inner = &self.inner;
         let until = Instant::now() + within;
         loop {
             // A crash that was under way, or a journal that failed, may still need a start.

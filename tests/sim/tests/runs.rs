@@ -1,0 +1,42 @@
+//! Runs from seeds, each in a process of its own: they repeat exactly, and nothing is wrong.
+//!
+//! Many more are run by `.ci/run`; here a few of every kind.
+
+use std::process::{Command, Output};
+
+fn simulator(arguments: &[&str]) -> Output {
+    Command::new(env!("CARGO_BIN_EXE_tako-sim")).args(arguments).output().expect("it runs")
+}
+
+fn text(output: &Output) -> String {
+    String::from_utf8_lossy(&output.stdout).into_owned()
+}
+
+#[test]
+fn a_few_seeds_of_every_scenario_show_nothing_wrong() {
+    let output = simulator(&["--seeds", "16", "--from", "1000"]);
+    let text = text(&output);
+    assert!(output.status.success() && text.contains("nothing wrong"), "{text}");
+    assert!(text.contains("16 seeds from 1000"), "{text}");
+}
+
+#[test]
+fn a_seed_is_the_same_run_every_time() {
+    let trace = |seed: &str| {
+        let output = simulator(&["--seed", seed, "--scenario", "everything"]);
+        let text = text(&output);
+        text.lines().next().map(str::to_owned).expect("a first line")
+    };
+    let first = trace("7");
+    assert!(first.contains("trace"), "{first}");
+    assert_eq!(first, trace("7"));
+    assert_ne!(first.rsplit(' ').next(), trace("8").rsplit(' ').next());
+}
+
+#[test]
+fn an_unknown_scenario_is_refused_with_those_there_are() {
+    let output = simulator(&["--scenario", "calmm"]);
+    assert_eq!(output.status.code(), Some(2));
+    let error = String::from_utf8_lossy(&output.stderr);
+    assert!(error.contains("calmm") && error.contains("disks (disks are lost"), "{error}");
+}
