@@ -357,6 +357,21 @@ async fn coverage_above_a_rolled_back_journal_trims_nothing_that_came_since() {
     assert_eq!(engine.partition_status(P).uncovered, 9);
 }
 
+/// A step may cover what came while the folder was not trusted yet, and be the last for long.
+#[tokio::test]
+async fn what_a_step_covered_before_the_folder_was_trusted_is_trimmed_when_it_is() {
+    let alone = Alone::of(3);
+    let (engine, _) = alone.engine(MEMORY_BYTES).await;
+    for n in 0..4 {
+        engine.put(P, record(&format!("k{n}"), n + 1, b"v"), Intent::Write).await.expect("written");
+    }
+    let meta = Meta { step: StepNumber(1), coverage: coverage("n3", MINE, 3), ..Meta::default() };
+    engine.install(P, Arc::new(View { meta, reader: None }), &Missed::All);
+    assert_eq!(engine.partition_status(P).uncovered, 4, "not trusted yet");
+    engine.trust_coverage();
+    assert_eq!(engine.partition_status(P).uncovered, 1);
+}
+
 #[tokio::test]
 async fn after_damage_all_that_was_read_is_journalled_again_even_beyond_the_memory_budget() {
     const RECORDS: u64 = 20;

@@ -262,6 +262,16 @@ impl Engine {
     /// lasts over any number of starts (`EngineOptions::untrusted_since`).
     pub fn trust_coverage(&self) {
         self.trusted.store(true, Ordering::Release);
+        // What came since and is covered in the views at hand: no later step may say so again.
+        for p in self.partitions() {
+            let mut inner = self.partition(p).lock();
+            let Some(covered) = inner.view.as_ref().map(|view| self.covered(view)) else {
+                continue;
+            };
+            let gone = inner.index.trim(covered);
+            drop(inner);
+            self.let_go(gone);
+        }
     }
 
     /// Forgets every entry that was found: the folder is one that another came after. The next
@@ -269,11 +279,28 @@ impl Engine {
     pub fn forget_replayed(&self) {
         for p in self.partitions() {
             let gone = self.partition(p).lock().index.trim(self.found);
-            for held in gone {
-                self.shelf.forget_memory(held.memory_bytes());
-                self.journal.release(held.location);
-            }
+            self.let_go(gone);
         }
+    }
+
+    fn let_go(&self, gone: Vec<index::Held>) {
+        for held in gone {
+            self.shelf.forget_memory(held.memory_bytes());
+            self.journal.release(held.location);
+        }
+    }
+
+    /// Up to where a view covers this node's entries, as far as that is believed.
+    fn covered(&self, view: &View) -> Lsn {
+        let mut covered = view.covered(&self.options.node, self.incarnation());
+        if !self.is_trusted() {
+            covered = covered.min(self.found);
+        }
+        // LSNs go on from folder to folder, so at most one of these is above 0.
+        for (earlier, last) in &self.options.earlier {
+            covered = covered.max(view.covered(&self.options.node, *earlier).min(*last));
+        }
+        covered
     }
 
     /// Last LSN that is durable and visible.
@@ -317,14 +344,7 @@ impl Engine {
 
     /// Moves a partition to a newer view; older ones are ignored.
     pub fn install(&self, p: PartitionId, view: Arc<View>, missed: &Missed) {
-        let mut covered = view.covered(&self.options.node, self.incarnation());
-        if !self.is_trusted() {
-            covered = covered.min(self.found);
-        }
-        // LSNs go on from folder to folder, so at most one of these is above 0.
-        for (earlier, last) in &self.options.earlier {
-            covered = covered.max(view.covered(&self.options.node, *earlier).min(*last));
-        }
+        let covered = self.covered(&view);
         let trimmed = self.partition(p).install(view, covered, missed, &self.shelf.cache);
         self.shelf.forget_memory(trimmed.memory_bytes);
         for location in trimmed.locations {

@@ -243,8 +243,14 @@ impl World {
             for p in self.inner.published.partitions_of(engine.node()) {
                 let status = engine.partition_status(p);
                 if status.uncovered > 0 || !status.quiet {
-                    let count = status.uncovered;
-                    return Err(format!("{}: {count} uncovered in partition {p}", machine.id));
+                    let (count, last) = (status.uncovered, status.last_lsn);
+                    let coverage = engine.view(p).map(|view| view.meta.coverage.clone());
+                    return Err(format!(
+                        "{} ({}) holds {count} uncovered entries of partition {p}, the last {last}; \
+                         its view covers {coverage:?}",
+                        machine.id,
+                        engine.incarnation().0,
+                    ));
                 }
                 let step = *shown.entry(p).or_insert(status.step);
                 if status.step != step {
