@@ -264,14 +264,17 @@ impl Engine {
         self.trusted.store(true, Ordering::Release);
         // What came since and is covered in the views at hand: no later step may say so again.
         for p in self.partitions() {
-            let mut inner = self.partition(p).lock();
-            let Some(covered) = inner.view.as_ref().map(|view| self.covered(view)) else {
-                continue;
-            };
-            let gone = inner.index.trim(covered);
-            drop(inner);
-            self.let_go(gone);
+            self.trim(p);
         }
+    }
+
+    /// Lets go of what the view in force covers.
+    fn trim(&self, p: PartitionId) {
+        let mut inner = self.partition(p).lock();
+        let Some(covered) = inner.view.as_ref().map(|view| self.covered(view)) else { return };
+        let gone = inner.index.trim(covered);
+        drop(inner);
+        self.let_go(gone);
     }
 
     /// Forgets every entry that was found: the folder is one that another came after. The next
@@ -344,11 +347,16 @@ impl Engine {
 
     /// Moves a partition to a newer view; older ones are ignored.
     pub fn install(&self, p: PartitionId, view: Arc<View>, missed: &Missed) {
+        let trusted = self.is_trusted();
         let covered = self.covered(&view);
         let trimmed = self.partition(p).install(view, covered, missed, &self.shelf.cache);
         self.shelf.forget_memory(trimmed.memory_bytes);
         for location in trimmed.locations {
             self.journal.release(location);
+        }
+        if !trusted && self.is_trusted() {
+            // Trusted just now, maybe before this view could be seen.
+            self.trim(p);
         }
     }
 
