@@ -1,27 +1,24 @@
 //! Keeps the node's identity file: one owner, every change on disk before it counts.
 
-use std::{path::PathBuf, sync::Arc};
+use std::{
+    path::PathBuf,
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
+};
 
 use tako_journal::{Blocking, Disk, Identity, IdentityError};
 use tako_types::{ClusterId, Incarnation, NodeId};
 use tokio::sync::Mutex;
 
-/// How far ahead of the wall clock the ceiling is set, in microseconds.
-const CEILING_AHEAD_MICROS: u64 = 20_000_000;
-/// How far ahead of the versions issued, where these are ahead of the wall clock: as many writes.
-const CEILING_ABOVE_MICROS: u64 = 1_000_000;
+/// How far ahead of the clock the ceiling of versions is set, in microseconds. After a kill a node
+/// starts there, so it must lie well within the drift.
+const VERSIONS_AHEAD_MICROS: u64 = 20_000_000;
 
-/// The ceiling to keep next, if `held` is too low: above all that will be issued until the next
-/// look, a few seconds later. `now`: the wall clock; `last`: the highest version issued.
-///
-/// A node that starts again and again goes on at the ceiling each time. So while its versions are
-/// ahead of the wall clock, the ceiling follows them closely: else they would run away from the
-/// wall clock, beyond the drift that others bear.
-pub(crate) fn ceiling_due(held_micros: u64, now: u64, last: u64) -> Option<u64> {
-    let at_least = (now + CEILING_AHEAD_MICROS / 2).max(last + CEILING_ABOVE_MICROS / 2);
-    let next = (now + CEILING_AHEAD_MICROS).max(last + CEILING_ABOVE_MICROS);
-    (held_micros < at_least).then_some(next)
-}
+/// The same where versions are ahead of the clock already: a node that is killed again and again
+/// must not run away from it.
+const VERSIONS_STEP_MICROS: u64 = 1_000_000;
 
 /// How far above a ballot the ceiling of promises is set, in microseconds: one write of the file
 /// serves conditional writes for so long, and a restart bars plain writes for no longer.
@@ -35,6 +32,8 @@ pub struct IdentityKeeper {
     folder: PathBuf,
     cluster: ClusterId,
     identity: Arc<Mutex<Identity>>,
+    /// That of the identity on disk, for a look without its lock.
+    clock_ceiling: Arc<AtomicU64>,
 }
 
 impl IdentityKeeper {
@@ -51,6 +50,7 @@ impl IdentityKeeper {
             blocking,
             folder,
             cluster: identity.cluster,
+            clock_ceiling: Arc::new(AtomicU64::new(identity.clock_ceiling_micros)),
             identity: Arc::new(Mutex::new(identity)),
         }
     }
@@ -76,13 +76,63 @@ impl IdentityKeeper {
             return Ok(());
         }
         let (disk, folder) = (self.disk.clone(), self.folder.clone());
+        let clock_ceiling = self.clock_ceiling.clone();
         // The lock goes along: a caller that is dropped must not let the next one in too early.
         let store = move || {
+            // Another ceiling counts once it is on disk, a lower one already before.
+            clock_ceiling.fetch_min(next.clock_ceiling_micros, Ordering::AcqRel);
             next.store(disk.as_ref(), &folder)?;
+            clock_ceiling.store(next.clock_ceiling_micros, Ordering::Release);
             *held = next;
             Ok(())
         };
         self.blocking.run(store).await
+    }
+
+    /// Versions below this may be issued: it is on disk, and the next start begins there.
+    #[must_use]
+    pub fn clock_ceiling_micros(&self) -> u64 {
+        self.clock_ceiling.load(Ordering::Acquire)
+    }
+
+    /// Makes room for versions from `micros` on, at this time of the clock.
+    ///
+    /// # Errors
+    /// As [`Self::change`].
+    pub async fn raise_clock_ceiling(
+        &self,
+        micros: u64,
+        now_micros: u64,
+    ) -> Result<(), IdentityError> {
+        let ahead = micros.min(now_micros).saturating_add(VERSIONS_AHEAD_MICROS);
+        self.change(|identity| {
+            // Of many writes that come to the ceiling at once the first one raises it.
+            if identity.clock_ceiling_micros <= micros {
+                let step = micros.saturating_add(VERSIONS_STEP_MICROS);
+                identity.clock_ceiling_micros = ahead.max(step);
+            }
+        })
+        .await
+    }
+
+    /// The same in time, for a clock that has come to `last_micros`, so that no write waits for it.
+    ///
+    /// # Errors
+    /// As [`Self::change`].
+    pub async fn keep_clock_ceiling_ahead(
+        &self,
+        last_micros: u64,
+        now_micros: u64,
+    ) -> Result<(), IdentityError> {
+        let at = last_micros.min(now_micros);
+        if at == 0 || at + VERSIONS_AHEAD_MICROS / 2 < self.clock_ceiling_micros() {
+            return Ok(());
+        }
+        let ceiling = at + VERSIONS_AHEAD_MICROS;
+        self.change(|identity| {
+            identity.clock_ceiling_micros = identity.clock_ceiling_micros.max(ceiling);
+        })
+        .await
     }
 
     /// Makes room for a promise at `micros`; gives the ceiling that is on disk, which is above.
@@ -162,31 +212,5 @@ mod tests {
         assert!(held.recovered);
         assert_eq!(held.known, known.into());
         assert_eq!(Identity::load(&FsDisk, folder.path()).expect("intact"), Some(held));
-    }
-
-    #[test]
-    fn restarts_in_quick_succession_do_not_run_away_from_the_wall_clock() {
-        let (mut ceiling, mut now) = (0, 1_000_000_000);
-        for _ in 0..1_000 {
-            // A start, some versions, the look at the ceiling, a crash two seconds later.
-            let last = ceiling.max(now) + 100;
-            ceiling = ceiling_due(ceiling, now, last).unwrap_or(ceiling);
-            assert!(last < ceiling);
-            now += 2_000_000;
-        }
-        assert!(ceiling < now + 2 * CEILING_AHEAD_MICROS, "{} ahead", ceiling - now);
-    }
-
-    #[test]
-    fn the_ceiling_is_above_all_that_is_issued_until_the_next_look() {
-        let mut ceiling = 0;
-        for second in 1..200u64 {
-            let now = second * 5_000_000;
-            // Versions issued since the last look: up to the wall clock, or a burst above it.
-            let last = if second % 3 == 0 { now + 30_000_000 + second * 1_000 } else { now };
-            assert!(second < 3 || now < ceiling, "{second}");
-            ceiling = ceiling_due(ceiling, now, last).unwrap_or(ceiling).max(ceiling);
-            assert!(last < ceiling && now + 5_000_000 < ceiling);
-        }
     }
 }

@@ -29,7 +29,7 @@ use crate::{
         AdoptError, ConfigCell, ConfigSource, ConfigWatcher, SourceError, fetch_store, newest_kept,
     },
     engine::{Engine, EngineError, EngineOptions},
-    identity::{IdentityKeeper, ceiling_due},
+    identity::IdentityKeeper,
     links::Links,
     membership::{Gossiper, Membership},
     replica::Replica,
@@ -287,6 +287,7 @@ impl Node {
         let snapshotter = Snapshotter::new(links.clone(), engine.clone(), background.clone());
         replica.attach(&snapshotter, &links);
         let serving = Serving::new(links.clone(), clock);
+        serving.issue_below_ceiling_of(&identity);
         let listener = options
             .network
             .listen(&rpc_address)
@@ -327,14 +328,10 @@ impl Node {
             if let Err(error) = self.replica.engine().rewrite_sparse_file().await {
                 tracing::warn!("cannot free a journal file: {error}");
             }
-            let held = self.identity.held().await.clock_ceiling_micros;
             let clock = self.serving.clock();
-            if let Some(ceiling) = ceiling_due(held, clock.now_micros(), clock.last_micros()) {
-                let raised =
-                    self.identity.change(|identity| identity.clock_ceiling_micros = ceiling).await;
-                if let Err(error) = raised {
-                    tracing::error!("cannot keep the clock's ceiling: {error}");
-                }
+            let (last, now) = (clock.last_micros(), clock.now_micros());
+            if let Err(error) = self.identity.keep_clock_ceiling_ahead(last, now).await {
+                tracing::error!("cannot keep the clock's ceiling: {error}");
             }
             tokio::select! {
                 () = self.background.cancelled() => return,
@@ -400,7 +397,8 @@ impl Node {
                 .identity
                 .change(|identity| {
                     identity.clean = true;
-                    identity.clock_ceiling_micros = identity.clock_ceiling_micros.max(ceiling);
+                    // Nothing above it was issued, so the next start need not begin higher.
+                    identity.clock_ceiling_micros = ceiling;
                 })
                 .await;
             if let Err(error) = marked {

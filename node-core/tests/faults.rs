@@ -257,8 +257,13 @@ async fn a_read_that_finds_replicas_differing_writes_the_newest_back_first() {
     cluster.network.cut_both("n1", "n3");
     let lonely = Write { ..write("k", "maybe") };
     assert!(cluster.serving("n1").put(lonely, Duration::from_secs(1)).await.is_err());
+    // What still waits in the cut is lost with its connections.
+    cluster.network.drop_connections("n1");
     cluster.network.heal_all();
     cluster.serves("n1").await;
+    let p = common::key("k").partition(2);
+    let holds = |id: &str| cluster.node(id).replica.engine().partition_status(p).uncovered;
+    assert_eq!(THREE.map(holds), [1, 0, 0]);
     let all = Read { key: common::key("k"), r: Some(3) };
     let seen = cluster.serving("n2").get(&all, Duration::from_secs(5)).await.expect("read");
     assert_eq!(seen.as_ref().map(text).as_deref(), Some("maybe"));

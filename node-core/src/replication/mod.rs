@@ -15,7 +15,7 @@ mod write;
 
 use std::{
     sync::{
-        Arc,
+        Arc, OnceLock,
         atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering},
     },
     time::Duration,
@@ -24,7 +24,7 @@ use std::{
 pub use read::Read;
 use tako_flatbuf::{NodeState, RpcError};
 use tako_types::{
-    Drift, ErrorKind, HybridClock, NodeId, PartitionId,
+    Drift, ErrorKind, HybridClock, NodeId, PartitionId, Version,
     config::Quorum,
     limits::{CALL_DEADLINE, CLOCK_DRIFT_MAX},
 };
@@ -32,7 +32,7 @@ use tokio::time::Instant;
 use tokio_util::task::TaskTracker;
 pub use write::{Write, Written};
 
-use crate::links::Links;
+use crate::{identity::IdentityKeeper, links::Links};
 
 /// Writes that may go on behind their answers before new ones wait for their own rest.
 const FINISHING_COUNT_MAX: usize = 4_096;
@@ -135,6 +135,8 @@ pub struct Serving {
     finishing_count: Arc<AtomicUsize>,
     clock_off_micros: AtomicU64,
     stopped: AtomicBool,
+    /// Keeps the ceiling that versions are issued below; a proxy has none, its origin is its own.
+    ceiling: OnceLock<Arc<IdentityKeeper>>,
 }
 
 impl Serving {
@@ -149,6 +151,7 @@ impl Serving {
             finishing_count: Arc::new(AtomicUsize::new(0)),
             clock_off_micros: AtomicU64::new(0),
             stopped: AtomicBool::new(false),
+            ceiling: OnceLock::new(),
         })
     }
 
@@ -168,6 +171,26 @@ impl Serving {
     #[must_use]
     pub fn clock(&self) -> &HybridClock {
         &self.clock
+    }
+
+    /// Issues versions only below the ceiling in this identity from now on.
+    pub fn issue_below_ceiling_of(&self, identity: &Arc<IdentityKeeper>) {
+        let _ = self.ceiling.set(identity.clone());
+    }
+
+    /// A version that this node never issued before, in no earlier run either, whatever the clock
+    /// says: the next start begins above the ceiling.
+    async fn issue(&self) -> Result<Version, RequestError> {
+        let version = self.clock.next();
+        if let Some(identity) = self.ceiling.get()
+            && identity.clock_ceiling_micros() <= version.micros
+        {
+            let raised = identity.raise_clock_ceiling(version.micros, self.clock.now_micros());
+            raised.await.map_err(|error| {
+                RequestError::Busy(format!("the clock's ceiling cannot be kept: {error}"))
+            })?;
+        }
+        Ok(version)
     }
 
     /// Tells how far this process's clock is off the others'; above half the drift it stops

@@ -20,6 +20,8 @@ use tokio_util::sync::CancellationToken;
 use super::*;
 use crate::{configuration::ConfigCell, membership::Membership};
 
+mod schedules;
+
 /// What a fake replica answers; `None`: it never does.
 type Answers = Box<dyn Fn(&Request) -> Option<Result<Response, RpcError>> + Send + Sync>;
 

@@ -134,7 +134,7 @@ impl Serving {
             }
             None => {
                 self.check_clock()?;
-                self.clock.next()
+                self.issue().await?
             }
         };
         // A client's own timestamp is never changed: whatever is newer wins.
@@ -153,13 +153,13 @@ impl Serving {
                 }
                 Placed::Promised(ballot) => {
                     promised += 1;
-                    version = self.above(ballot);
+                    version = self.above(ballot).await?;
                 }
                 Placed::Superseded(winner) if newer == Newer::Settles => {
                     return Ok(Written { version: winner, won: false });
                 }
                 Placed::Superseded(winner) => {
-                    version = self.above(winner);
+                    version = self.above(winner).await?;
                     newer = Newer::Settles;
                 }
                 Placed::TooFew { reason, busy: true, .. } => {
@@ -173,9 +173,13 @@ impl Serving {
     }
 
     /// A version of ours above another.
-    fn above(&self, other: Version) -> Version {
+    async fn above(&self, other: Version) -> Result<Version, RequestError> {
         self.metrics.restamps.fetch_add(1, Ordering::Relaxed);
-        self.clock.above(other)
+        match self.clock.observe(other) {
+            Ok(()) => self.issue().await,
+            // Somebody's broken clock; it has an origin of its own, so no ceiling is needed.
+            Err(_) => Ok(self.clock.above(other)),
+        }
     }
 
     /// Sends one record to all replicas; done at W acknowledgements.

@@ -59,6 +59,13 @@ pub fn record(name: &str, micros: u64, value: &[u8]) -> Record {
     Record::encode(&key(name), head, None, value)
 }
 
+/// A tombstone of partition [`P`], of this age.
+pub fn tombstone(name: &str, micros: u64) -> Record {
+    let version = Version { micros, origin: 1 };
+    let head = RecordHead { version, kind: Kind::Tombstone, expires_at_micros: 0, flags: 0 };
+    Record::encode(&key(name), head, None, b"")
+}
+
 /// Coverage of one node.
 pub fn coverage(node: &str, incarnation: Incarnation, lsn: u64) -> Coverage {
     Coverage::from([(NodeId::new(node), (incarnation, Lsn(lsn)))])
@@ -225,6 +232,8 @@ struct Inner {
     state: NodeState,
     incarnation: Incarnation,
     step: StepNumber,
+    /// Nothing is on its way into its journal.
+    quiet: bool,
     held: Vec<(Lsn, Record)>,
     /// Once, before a Fetch is answered: covers everything held by the step it names.
     on_fetch: Option<OnFetch>,
@@ -240,6 +249,7 @@ impl Peer {
                 state,
                 incarnation,
                 step: StepNumber(0),
+                quiet: true,
                 held: Vec::new(),
                 on_fetch: None,
                 asked: Vec::new(),
@@ -254,6 +264,14 @@ impl Peer {
 
     pub fn set_state(&self, state: NodeState) {
         self.inner.lock().state = state;
+    }
+
+    pub fn set_step(&self, step: u64) {
+        self.inner.lock().step = StepNumber(step);
+    }
+
+    pub fn set_quiet(&self, quiet: bool) {
+        self.inner.lock().quiet = quiet;
     }
 
     /// Goes on as another data folder, an empty one.
@@ -287,7 +305,7 @@ impl Peer {
             incarnation: inner.incarnation,
             upto: inner.held.iter().map(|(lsn, _)| *lsn).max().unwrap_or_default(),
             step: inner.step,
-            covered: true,
+            covered: inner.quiet,
             state: inner.state,
             entries: entries.collect(),
             more: false,
