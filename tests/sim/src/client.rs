@@ -237,7 +237,15 @@ pub async fn dumps(world: &World, keys: &[String]) -> Result<Vec<Dump>, String> 
             if !published.is_replica(engine.node(), p) {
                 continue;
             }
-            let vote = engine.vote(p, &stored).await.map_err(|error| format!("{id}: {error}"))?;
+            // A read may wait for one of the same block that hangs since a store outage.
+            let mut tries = 0;
+            let vote = loop {
+                match engine.vote(p, &stored).await {
+                    Ok(vote) => break vote,
+                    Err(error) if tries == 5 => return Err(format!("{id}: {error}")),
+                    Err(_) => tries += 1,
+                }
+            };
             let said = answer(vote.record.as_ref(), engine.clock().now_micros());
             dump.answers.insert(name.clone(), said);
         }
