@@ -91,7 +91,7 @@ pub(crate) fn record_of(key: &StoredKey, value: &[u8]) -> Record {
 
 pub(crate) fn put(value: &[u8]) -> Request {
     let record = record_of(&key("k"), value);
-    Request::Put { partition: PartitionId(0), record, repair: false }
+    Request::Put { partition: PartitionId(0), record, repair: false, until_micros: 0 }
 }
 
 pub(crate) fn get() -> Request {

@@ -175,7 +175,7 @@ impl Service for Replica {
             Request::Put { .. } if self.fault == Fault::WrongAnswer => {
                 Ok(Response::Get { record: None, step, covered, voting })
             }
-            Request::Put { partition, record, repair: false } => {
+            Request::Put { partition, record, repair: false, .. } => {
                 right(partition, &record.key())?;
                 let number = self.puts.fetch_add(1, Ordering::Relaxed);
                 if self.fault == Fault::Overtaken && number == 0 {

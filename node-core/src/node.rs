@@ -311,6 +311,7 @@ impl Node {
         node.tasks.spawn(Gossiper::new(serving).run(background.clone()));
         node.tasks.spawn(watcher.run(config, node.look.clone(), background.clone()));
         node.tasks.spawn(node.clone().keep_house());
+        node.tasks.spawn(node.clone().distrust_a_failed_journal());
         let (this, accept_loss) = (node.clone(), options.accept_loss);
         node.tasks.spawn(async move {
             tokio::select! {
@@ -320,6 +321,26 @@ impl Node {
             }
         });
         Ok(node)
+    }
+
+    /// Has the next start refill a folder whose journal failed: after a failed sync nobody can tell
+    /// what of it the disk still has. Until then the node votes from memory (decision 0007).
+    async fn distrust_a_failed_journal(self: Arc<Self>) {
+        tokio::select! {
+            () = self.background.cancelled() => return,
+            _ = self.replica.engine().journal().failed() => {}
+        }
+        let marked = self
+            .identity
+            .change(|identity| {
+                identity.recovered = false;
+                identity.refilled.clear();
+            })
+            .await;
+        match marked {
+            Ok(()) => tracing::error!("the journal failed: restart this node, it will refill"),
+            Err(error) => tracing::error!("cannot mark the folder as one to be refilled: {error}"),
+        }
     }
 
     /// Keeps the clock's ceiling on disk ahead of the clock, and the journal compact.

@@ -136,8 +136,13 @@ impl Replica {
     pub async fn handle(&self, request: Request) -> Result<Response, RpcError> {
         match request {
             Request::Hello { cluster, node, .. } => self.hello(cluster, &node),
-            Request::Put { partition, record, repair } => {
+            Request::Put { partition, record, repair, until_micros } => {
                 self.owned(partition)?;
+                if until_micros != 0 && until_micros < self.engine.clock().now_micros() {
+                    // A tombstone above it may be purged by now.
+                    let text = "the write came too late, or the clocks are far apart";
+                    return Err(RpcError::new(ErrorKind::Unavailable, text));
+                }
                 self.on_write(partition, &record.key(), record.version())?;
                 let intent = if repair { Intent::Repair } else { Intent::Write };
                 let voted = self.engine.is_voting(partition);
@@ -298,6 +303,9 @@ impl Replica {
     /// Keeps in the identity which of its partitions a recovering node refilled: a recovery that is
     /// cut short goes on with the others. Best effort, for what is not kept is refilled again.
     pub(crate) async fn keep_refilled(&self, partitions: &[PartitionId]) {
+        if self.engine.journal().is_failed().is_some() {
+            return;
+        }
         let voting = partitions.iter().copied().filter(|p| self.engine.is_voting(*p)).collect();
         if let Err(error) = self.identity.change(|identity| identity.refilled = voting).await {
             tracing::warn!("cannot keep what was refilled: {error}");

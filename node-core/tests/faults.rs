@@ -5,8 +5,9 @@ mod common;
 use std::{io, sync::Arc, time::Duration};
 
 use common::{Cluster, eventually, get, one_bucket, put, text, write};
+use tako_flatbuf::NodeState;
 use tako_journal::{
-    FsDisk,
+    FsDisk, Identity,
     fault::{Call, Fault, FaultDisk},
 };
 use tako_node_core::replication::{Read, Write};
@@ -142,6 +143,42 @@ async fn a_failed_fsync_stops_acknowledgements_for_good_and_loses_none() {
     cluster.serves("n1").await;
     assert_eq!(get(cluster.serving("n1"), "kept").await.expect("read").as_deref(), Some("v"));
     put(cluster.serving("n1"), "later", "v").await.expect("it serves again");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_folder_whose_journal_failed_votes_after_a_restart_only_when_refilled() {
+    let (mut cluster, disk) = with_disk(&one_bucket(3).replace("300ms", "1h"));
+    cluster.start("n1").await;
+    cluster.disk = Arc::new(FsDisk);
+    for id in ["n2", "n3"] {
+        cluster.start(id).await;
+    }
+    for id in THREE {
+        cluster.serves(id).await;
+    }
+    put(cluster.serving("n1"), "kept", "v").await.expect("written");
+    disk.fail_nth(Call::SyncData, 1, Fault::Error(io::ErrorKind::Other));
+    put(cluster.serving("n1"), "elsewhere", "v").await.expect("the others have it");
+    disk.heal();
+    let folder = cluster.node("n1").data_folder().to_owned();
+    eventually("its folder is marked", async || {
+        let identity = Identity::load(&FsDisk, &folder).expect("intact").expect("there");
+        !identity.recovered
+    })
+    .await;
+    // Until it is restarted it votes: what it knows was durable when it learnt it.
+    assert_eq!(get(cluster.serving("n1"), "kept").await.expect("read").as_deref(), Some("v"));
+    for id in THREE {
+        cluster.crash(id).await;
+    }
+    cluster.start("n1").await;
+    eventually("it wants to be refilled", async || cluster.state("n1") == NodeState::Recovering)
+        .await;
+    assert!(!cluster.node("n1").replica.engine().is_voting(PartitionId(0)));
+    cluster.start("n2").await;
+    cluster.start("n3").await;
+    cluster.serves("n1").await;
+    assert_eq!(get(cluster.serving("n1"), "kept").await.expect("read").as_deref(), Some("v"));
 }
 
 #[tokio::test(flavor = "multi_thread")]

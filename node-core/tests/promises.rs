@@ -54,7 +54,7 @@ async fn accept(node: &Node, base: Version, record: Record) -> PutOutcome {
 
 async fn offer(node: &Node, record: Record, repair: bool) -> PutOutcome {
     let partition = record.key().partition(node.replica.engine().partitions_log2());
-    match node.replica.handle(Request::Put { partition, record, repair }).await {
+    match node.replica.handle(Request::Put { partition, record, repair, until_micros: 0 }).await {
         Ok(Response::Put(outcome)) => outcome,
         other => panic!("to Put: {other:?}"),
     }

@@ -75,10 +75,35 @@ async fn a_write_judged_while_recovering_is_not_acknowledged_by_a_voter() {
     let alone = Alone::of(3);
     let replica = recovering(&alone).await;
     // Above what the snapshot holds of the key, below its highest: the store must be asked.
-    let request = Request::Put { partition: P, record: record("k", 7, b"w"), repair: false };
+    let request =
+        Request::Put { partition: P, record: record("k", 7, b"w"), repair: false, until_micros: 0 };
     let answer = asked_while_recovering(&alone, &replica, request).await;
     let Response::Put(PutOutcome::Accepted { voting, .. }) = answer else { panic!("{answer:?}") };
     assert!(!voting, "an acceptance begun while recovering counts");
+}
+
+#[tokio::test]
+async fn a_write_that_comes_after_its_time_is_not_taken() {
+    let alone = Alone::of(3);
+    let (engine, _) = alone.engine(MEMORY_BYTES).await;
+    engine.open_latest(P).await.expect("a view");
+    let (_, replica) = alone.replica(&engine);
+    engine.set_voting(P, true);
+    let now = engine.clock().now_micros();
+    let put = |until_micros| Request::Put {
+        partition: P,
+        record: record("k", 7, b"w"),
+        repair: true,
+        until_micros,
+    };
+    let error = replica.handle(put(now - 1)).await.expect_err("too late");
+    assert!(error.to_string().contains("too late"), "{error}");
+    let get = Request::Get { partition: P, key: key("k") };
+    let Ok(Response::Get { record: None, .. }) = replica.handle(get).await else {
+        panic!("it was taken")
+    };
+    let answer = replica.handle(put(now + 60_000_000)).await.expect("in time");
+    assert!(matches!(answer, Response::Put(PutOutcome::Accepted { .. })), "{answer:?}");
 }
 
 #[tokio::test]
@@ -118,7 +143,12 @@ async fn a_node_that_leaves_before_it_came_up_says_what_it_lacks_and_never_serve
         assert_eq!(replica.gossip_state().state, expected);
         let health = replica.handle(Request::Health).await.expect("it is answered always");
         assert_eq!(health, Response::Health { state: expected });
-        let request = Request::Put { partition: P, record: record("k", 7, b"w"), repair: false };
+        let request = Request::Put {
+            partition: P,
+            record: record("k", 7, b"w"),
+            repair: false,
+            until_micros: 0,
+        };
         assert!(replica.handle(request).await.is_err(), "it leaves and takes nothing new");
     };
     replica.set_state(NodeState::Draining);
@@ -133,7 +163,12 @@ async fn a_node_that_leaves_before_it_came_up_says_what_it_lacks_and_never_serve
 async fn a_replica_that_does_not_vote_supersedes_nothing() {
     let alone = Alone::of(3);
     let replica = recovering(&alone).await;
-    let older = || Request::Put { partition: P, record: record("k", 3, b"w"), repair: false };
+    let older = || Request::Put {
+        partition: P,
+        record: record("k", 3, b"w"),
+        repair: false,
+        until_micros: 0,
+    };
     let answer = replica.handle(older()).await.expect("an answer");
     let Response::Put(PutOutcome::Accepted { voting, incarnation, .. }) = answer else {
         panic!("a folder that may have to forget what it holds refuses a write: {answer:?}")

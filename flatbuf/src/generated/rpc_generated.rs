@@ -974,6 +974,7 @@ impl<'a> ::flatbuffers::Follow<'a> for PutRequest<'a> {
 impl<'a> PutRequest<'a> {
   pub const VT_PARTITION: ::flatbuffers::VOffsetT = 4;
   pub const VT_REPAIR: ::flatbuffers::VOffsetT = 6;
+  pub const VT_UNTIL_MICROS: ::flatbuffers::VOffsetT = 8;
 
   #[inline]
   pub unsafe fn init_from_table(table: ::flatbuffers::Table<'a>) -> Self {
@@ -985,6 +986,7 @@ impl<'a> PutRequest<'a> {
     args: &'args PutRequestArgs
   ) -> ::flatbuffers::WIPOffset<PutRequest<'bldr>> {
     let mut builder = PutRequestBuilder::new(_fbb);
+    builder.add_until_micros(args.until_micros);
     builder.add_partition(args.partition);
     builder.add_repair(args.repair);
     builder.finish()
@@ -1005,6 +1007,13 @@ impl<'a> PutRequest<'a> {
     // which contains a valid value in this slot
     unsafe { self._tab.get::<bool>(PutRequest::VT_REPAIR, Some(false)).unwrap()}
   }
+  #[inline]
+  pub fn until_micros(&self) -> u64 {
+    // Safety:
+    // Created from valid Table for this object
+    // which contains a valid value in this slot
+    unsafe { self._tab.get::<u64>(PutRequest::VT_UNTIL_MICROS, Some(0)).unwrap()}
+  }
 }
 
 impl ::flatbuffers::Verifiable for PutRequest<'_> {
@@ -1015,6 +1024,7 @@ impl ::flatbuffers::Verifiable for PutRequest<'_> {
     v.visit_table(pos)?
      .visit_field::<u16>("partition", Self::VT_PARTITION, false)?
      .visit_field::<bool>("repair", Self::VT_REPAIR, false)?
+     .visit_field::<u64>("until_micros", Self::VT_UNTIL_MICROS, false)?
      .finish();
     Ok(())
   }
@@ -1022,6 +1032,7 @@ impl ::flatbuffers::Verifiable for PutRequest<'_> {
 pub struct PutRequestArgs {
     pub partition: u16,
     pub repair: bool,
+    pub until_micros: u64,
 }
 impl<'a> Default for PutRequestArgs {
   #[inline]
@@ -1029,6 +1040,7 @@ impl<'a> Default for PutRequestArgs {
     PutRequestArgs {
       partition: 0,
       repair: false,
+      until_micros: 0,
     }
   }
 }
@@ -1045,6 +1057,10 @@ impl<'a: 'b, 'b, A: ::flatbuffers::Allocator + 'a> PutRequestBuilder<'a, 'b, A> 
   #[inline]
   pub fn add_repair(&mut self, repair: bool) {
     self.fbb_.push_slot::<bool>(PutRequest::VT_REPAIR, repair, false);
+  }
+  #[inline]
+  pub fn add_until_micros(&mut self, until_micros: u64) {
+    self.fbb_.push_slot::<u64>(PutRequest::VT_UNTIL_MICROS, until_micros, 0);
   }
   #[inline]
   pub fn new(_fbb: &'b mut ::flatbuffers::FlatBufferBuilder<'a, A>) -> PutRequestBuilder<'a, 'b, A> {
@@ -1066,6 +1082,7 @@ impl ::core::fmt::Debug for PutRequest<'_> {
     let mut ds = f.debug_struct("PutRequest");
       ds.field("partition", &self.partition());
       ds.field("repair", &self.repair());
+      ds.field("until_micros", &self.until_micros());
       ds.finish()
   }
 }

@@ -166,8 +166,9 @@ fn write_request(builder: &mut FlatBufferBuilder<'_>, request: &Request) -> Body
         Request::Hello { cluster, node, protocol } => {
             (Body::HelloRequest, hello::write_request(builder, *cluster, node, *protocol))
         }
-        Request::Put { partition, record: _, repair } => {
-            (Body::PutRequest, write::write_request(builder, *partition, *repair))
+        Request::Put { partition, record: _, repair, until_micros } => {
+            let body = write::write_request(builder, *partition, *repair, *until_micros);
+            (Body::PutRequest, body)
         }
         Request::Prepare { partition, key, ballot } => {
             let body = conditional::write_prepare_request(builder, *partition, key, *ballot);

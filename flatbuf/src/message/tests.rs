@@ -69,7 +69,24 @@ fn requests() -> Vec<(&'static str, Request)> {
             Request::Hello { cluster: Some(ClusterId(1 << 100)), node: node.clone(), protocol: 1 },
         ),
         ("hello-new", Request::Hello { cluster: None, node: node.clone(), protocol: 1 }),
-        ("put", Request::Put { partition, record: record("k", b"value"), repair: true }),
+        (
+            "put",
+            Request::Put {
+                partition,
+                record: record("k", b"value"),
+                repair: true,
+                until_micros: 0,
+            },
+        ),
+        (
+            "put-until",
+            Request::Put {
+                partition,
+                record: record("k", b"value"),
+                repair: false,
+                until_micros: 1 << 50,
+            },
+        ),
         (
             "prepare",
             Request::Prepare { partition, key: key("k"), ballot: Version { micros: 3, origin: 4 } },
@@ -255,7 +272,12 @@ fn an_untraced_call_has_no_trace_parent() {
 
 #[test]
 fn records_are_slices_of_the_received_frame() {
-    let put = Request::Put { partition: PartitionId(1), record: record("k", b"v"), repair: false };
+    let put = Request::Put {
+        partition: PartitionId(1),
+        record: record("k", b"v"),
+        repair: false,
+        until_micros: 0,
+    };
     let bytes = wire(&encode_request(&call(), &put).expect("fits"));
     let (_, read) = decode_request(&frame::parse(&bytes).expect("a frame")).expect("sound");
     let Ok(Request::Put { record, .. }) = read else { panic!("a Put") };
@@ -264,7 +286,12 @@ fn records_are_slices_of_the_received_frame() {
 
 #[test]
 fn a_damaged_record_fails_its_call_and_not_the_frame() {
-    let put = Request::Put { partition: PartitionId(1), record: record("k", b"v"), repair: false };
+    let put = Request::Put {
+        partition: PartitionId(1),
+        record: record("k", b"v"),
+        repair: false,
+        until_micros: 0,
+    };
     let mut bytes = wire(&encode_request(&call(), &put).expect("fits")).to_vec();
     let at = bytes.windows(10).position(|it| it == b"text/plain").expect("the content type");
     bytes[at] ^= 1;

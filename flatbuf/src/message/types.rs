@@ -40,6 +40,9 @@ pub enum Request {
         record: Record,
         /// True for a write-back: promises do not stop it.
         repair: bool,
+        /// Not to be taken after this time of the replica's clock, in microseconds since 1970: a
+        /// frame may lie in a stopped machine's buffers for days. 0: whenever it comes.
+        until_micros: u64,
     },
     /// First round of a conditional write: promise to take nothing below the ballot, and say what
     /// is held.

@@ -17,12 +17,19 @@ pub(super) fn write_request(
     builder: &mut Builder<'_>,
     partition: PartitionId,
     repair: bool,
+    until_micros: u64,
 ) -> WIPOffset<UnionWIPOffset> {
-    PutRequest::create(builder, &PutRequestArgs { partition: partition.0, repair }).as_union_value()
+    let args = PutRequestArgs { partition: partition.0, repair, until_micros };
+    PutRequest::create(builder, &args).as_union_value()
 }
 
 pub(super) fn read_request(table: PutRequest<'_>, record: Record) -> Request {
-    Request::Put { partition: PartitionId(table.partition()), record, repair: table.repair() }
+    Request::Put {
+        partition: PartitionId(table.partition()),
+        record,
+        repair: table.repair(),
+        until_micros: table.until_micros(),
+    }
 }
 
 pub(super) fn write_answer(

@@ -139,7 +139,9 @@ impl Caller {
         let version = self.nodes.clock.next();
         let head = RecordHead { version, kind: Kind::Value, expires_at_micros: 0, flags: 0 };
         let record = Record::encode(&key, head, None, &self.writing);
-        let answer = self.ask(plan, at, Request::Put { partition, record, repair: false }).await?;
+        let answer = self
+            .ask(plan, at, Request::Put { partition, record, repair: false, until_micros: 0 })
+            .await?;
         Ok(self.written(version, answer))
     }
 

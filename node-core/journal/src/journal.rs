@@ -6,7 +6,7 @@
 use std::{
     path::PathBuf,
     sync::{
-        Arc, OnceLock,
+        Arc,
         atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering},
     },
     thread::{self, JoinHandle},
@@ -15,7 +15,7 @@ use std::{
 use bytes::{Bytes, BytesMut};
 use parking_lot::{Condvar, Mutex};
 use tako_types::{ClusterId, Incarnation, Lsn};
-use tokio::sync::oneshot;
+use tokio::sync::{SetOnce, oneshot};
 
 use crate::{
     Blocking, Disk, Durability, Entry, JournalError, Location, Pending, Recovered, Sink, Writer,
@@ -284,6 +284,11 @@ impl Journal {
         self.shared.failed.get().cloned()
     }
 
+    /// Waits until the journal fails; for ever if it never does.
+    pub async fn failed(&self) -> String {
+        self.shared.failed.wait().await.clone()
+    }
+
     /// The oldest file, when under a tenth of it is needed and disk use is above half the budget:
     /// the caller appends these entries again and releases the old ones.
     #[must_use]
@@ -337,7 +342,7 @@ impl Writer {
             files: Files::default(),
             queued_bytes: AtomicUsize::new(0),
             last_lsn: AtomicU64::new(0),
-            failed: OnceLock::new(),
+            failed: SetOnce::new(),
         });
         let (current, announced, recovered) = recover(&shared, sink.as_ref())?;
         Ok((Self::new(shared, sink, current, announced), recovered))
@@ -350,7 +355,8 @@ struct End<'a>(&'a Inbox, Arc<Shared>);
 impl Drop for End<'_> {
     fn drop(&mut self) {
         if thread::panicking() {
-            self.1.failed.get_or_init(|| "the committer panicked".into());
+            // An earlier reason stays.
+            let _ = self.1.failed.set("the committer panicked".into());
         }
         let mut queue = self.0.queue.lock();
         queue.ended = true;

@@ -8,13 +8,13 @@
 use std::{
     io,
     sync::{
-        Arc, OnceLock,
+        Arc,
         atomic::{AtomicU64, AtomicUsize, Ordering},
     },
 };
 
 use tako_types::{Incarnation, Lsn};
-use tokio::sync::oneshot;
+use tokio::sync::{SetOnce, oneshot};
 
 use crate::{
     Disk, DiskFile, Durability, Durable, Entry, JournalError, JournalOptions, Location, Sink,
@@ -51,7 +51,8 @@ pub(crate) struct Shared {
     pub(crate) queued_bytes: AtomicUsize,
     /// Last durable LSN.
     pub(crate) last_lsn: AtomicU64,
-    pub(crate) failed: OnceLock<String>,
+    /// Why nothing is written any more.
+    pub(crate) failed: SetOnce<String>,
 }
 
 impl Shared {
@@ -261,7 +262,8 @@ impl Writer {
         let result = act(self);
         if let Err(JournalError::Failed { reason }) = &result {
             tracing::error!(%reason, "the journal has failed");
-            self.shared.failed.get_or_init(|| reason.clone());
+            // The first reason stays.
+            let _ = self.shared.failed.set(reason.clone());
         }
         result
     }

@@ -101,7 +101,8 @@ impl Folder {
         let identity = match held {
             Some(mut held) => {
                 if !held.recovered {
-                    lost = Some("an earlier recovery did not end".to_owned());
+                    lost =
+                        Some("its journal failed, or an earlier recovery did not end".to_owned());
                     // What was refilled already says that the folder went on as a new one.
                     renew = held.refilled.is_empty();
                 }

@@ -81,7 +81,8 @@ impl Node {
                 return;
             }
             self.keep(|identity| {
-                identity.recovered = true;
+                // Else the mark that it failed would be gone.
+                identity.recovered = engine.journal().is_failed().is_none();
                 identity.refilled.clear();
             })
             .await;

@@ -19,7 +19,10 @@ use std::{
 use bytes::Bytes;
 use futures::{StreamExt, future::BoxFuture, stream::FuturesUnordered};
 use tako_flatbuf::{PutOutcome, Record, RecordHead, Request, Response, RpcError};
-use tako_types::{ErrorKind, Kind, NodeId, PartitionId, StoredKey, Version, config::Quorum};
+use tako_types::{
+    ErrorKind, Kind, NodeId, PartitionId, StoredKey, Version, config::Quorum,
+    limits::REQUEST_DEADLINE,
+};
 use tokio::time::{Instant, timeout_at};
 
 use super::{
@@ -182,6 +185,16 @@ impl Serving {
         }
     }
 
+    /// A record for a replica, which must not take it long after this moment: half the grace from
+    /// now every tombstone that may be above it is still there.
+    fn put_request(&self, partition: PartitionId, record: Record, stamp: Stamp) -> Request {
+        let grace = self.links.config.current().config.cluster.tombstone_grace;
+        let life = (grace / 2).max(REQUEST_DEADLINE);
+        let life_micros = u64::try_from(life.as_micros()).unwrap_or(u64::MAX);
+        let until_micros = self.clock.now_micros().saturating_add(life_micros);
+        Request::Put { partition, record, repair: stamp == Stamp::WriteBack, until_micros }
+    }
+
     /// Sends one record to all replicas; done at W acknowledgements.
     async fn place(
         &self,
@@ -195,8 +208,8 @@ impl Serving {
         if let [only] = replicas
             && let Some(local) = self.links.local().filter(|_| self.links.is_local(only))
         {
-            let repair = stamp == Stamp::WriteBack;
-            return match local.handle(Request::Put { partition: p, record, repair }).await {
+            let put = self.put_request(p, record, stamp);
+            return match local.handle(put).await {
                 Ok(Response::Put(PutOutcome::Accepted { voting: true, .. })) => Placed::Done,
                 Ok(Response::Put(PutOutcome::Superseded { version })) => {
                     Placed::Superseded(version)
@@ -212,10 +225,9 @@ impl Serving {
             };
         }
         let call_time = Self::call_deadline(until, record.bytes().len());
-        let mut answers: Answers = replicas
-            .iter()
-            .map(|node| send(&self.links, node, p, &record, (stamp, call_time)))
-            .collect();
+        let put = self.put_request(p, record, stamp);
+        let mut answers: Answers =
+            replicas.iter().map(|node| send(&self.links, node, put.clone(), call_time)).collect();
         let set = SetNeed { members: replicas.to_vec(), w: quorum.w };
         let mut tally = Tally::new(vec![set], newer);
         let mut last_error: Option<RpcError> = None;
@@ -225,7 +237,7 @@ impl Serving {
                 Ok(PutOutcome::Accepted { incarnation, voting, known }) => {
                     for void in tally.ack(&node, incarnation, voting, &known) {
                         self.metrics.void_acks.fetch_add(1, Ordering::Relaxed);
-                        answers.push(send(&self.links, &void, p, &record, (stamp, call_time)));
+                        answers.push(send(&self.links, &void, put.clone(), call_time));
                     }
                 }
                 Ok(PutOutcome::Superseded { version }) => {
@@ -313,15 +325,12 @@ fn under_promise() -> RpcError {
 fn send(
     links: &Arc<Links>,
     node: &NodeId,
-    partition: PartitionId,
-    record: &Record,
-    (stamp, deadline): (Stamp, Duration),
+    put: Request,
+    deadline: Duration,
 ) -> BoxFuture<'static, (NodeId, Result<PutOutcome, RpcError>)> {
-    let (links, node, record) = (links.clone(), node.clone(), record.clone());
+    let (links, node) = (links.clone(), node.clone());
     Box::pin(async move {
-        let repair = stamp == Stamp::WriteBack;
-        let request = Request::Put { partition, record, repair };
-        let answer = match links.call(&node, deadline, request).await {
+        let answer = match links.call(&node, deadline, put).await {
             Ok(Response::Put(outcome)) => Ok(outcome),
             Ok(_) => Err(RpcError::new(ErrorKind::Internal, "answered something else")),
             Err(error) => Err(error),
