@@ -28,13 +28,6 @@ fn two_of_three() -> String {
     text
 }
 
-async fn fill(cluster: &Cluster, count: usize, value: &str) {
-    let puts = (0..count).map(|n| async move {
-        put(cluster.serving("n1"), &format!("k{n}"), value).await.expect("written");
-    });
-    futures::future::join_all(puts).await;
-}
-
 fn identity(cluster: &Cluster, node: &str) -> Identity {
     let folder = cluster.var(node).join("data").join(node);
     Identity::load(&tako_journal::FsDisk, &folder).expect("intact").expect("there")
@@ -126,7 +119,7 @@ async fn a_repair_of_a_journal_that_was_cut_short_is_not_over_at_the_next_start(
 #[tokio::test(flavor = "multi_thread")]
 async fn partitions_refilled_before_a_recovery_was_cut_short_vote_at_the_next_start() {
     let mut cluster = Cluster::started(&two_of_three(), &THREE).await;
-    fill(&cluster, 100, "v").await;
+    cluster.fill("n1", 100, "v").await;
     let current = cluster.node("n1").config.current();
     let shared: BTreeSet<PartitionId> = current
         .partitions_of(&"n3".into())
@@ -171,7 +164,7 @@ async fn partitions_refilled_before_a_recovery_was_cut_short_vote_at_the_next_st
 /// n3 was refilled in part, and loses something again.
 async fn refills_all_of_it_again(lose: impl Fn(&Cluster)) {
     let mut cluster = Cluster::started(&two_of_three(), &THREE).await;
-    fill(&cluster, 100, "v").await;
+    cluster.fill("n1", 100, "v").await;
     cluster.crash("n2").await;
     cluster.crash("n3").await;
     cluster.lose_disk("n3");
@@ -208,7 +201,7 @@ async fn refilled_partitions_whose_journal_is_gone_are_refilled_again() {
 #[tokio::test(flavor = "multi_thread")]
 async fn lost_journal_files_are_not_forgotten_when_the_store_is_away_at_that_start() {
     let mut cluster = Cluster::started(&without_steps(), &THREE).await;
-    fill(&cluster, 10, "v").await;
+    cluster.fill("n1", 10, "v").await;
     cluster.crash("n2").await;
     cluster.crash("n3").await;
     lose_journal(&cluster, "n3");
@@ -232,14 +225,14 @@ async fn a_roll_back_is_noticed_though_the_first_start_wrote_past_what_was_cover
     let count_in_n3 = async |cluster: &Cluster, count: usize| {
         eventually("n3 has them all", async || uncovered(cluster, "n3") == count).await;
     };
-    fill(&cluster, 10, "old").await;
+    cluster.fill("n1", 10, "old").await;
     count_in_n3(&cluster, 10).await;
     cluster.crash("n3").await;
     let backup = cluster.dir.path().join("backup");
     copy_folder(&cluster.var("n3").join("data"), &backup);
     cluster.start("n3").await;
     cluster.serves("n3").await;
-    fill(&cluster, 10, "new").await;
+    cluster.fill("n1", 10, "new").await;
     let lsn = async |cluster: &Cluster| cluster.node("n3").replica.engine().applied_lsn();
     eventually("n3 has these, too", async || lsn(&cluster).await >= Lsn(20)).await;
     for p in 0..4 {
@@ -254,7 +247,7 @@ async fn a_roll_back_is_noticed_though_the_first_start_wrote_past_what_was_cover
     cluster.faults.refuse_all();
     cluster.start("n3").await;
     assert_eq!(cluster.state("n3"), NodeState::Starting);
-    fill(&cluster, 40, "newer").await;
+    cluster.fill("n1", 40, "newer").await;
     eventually("n3 has them", async || uncovered(&cluster, "n3") == 40).await;
     assert!(lsn(&cluster).await > Lsn(20), "past what was covered");
     cluster.crash("n3").await;
@@ -275,7 +268,7 @@ async fn a_roll_back_is_noticed_though_the_first_start_wrote_past_what_was_cover
 async fn a_start_that_ends_before_it_saw_the_store_trusts_nothing() {
     let config = one_bucket(1).replace("300ms", "1h");
     let mut cluster = Cluster::started(&config, &["n1"]).await;
-    fill(&cluster, 10, "v").await;
+    cluster.fill("n1", 10, "v").await;
     assert_eq!(identity(&cluster, "n1").untrusted_since, None);
     cluster.crash("n1").await;
     cluster.faults.retried(true);
@@ -293,7 +286,7 @@ async fn a_start_that_ends_before_it_saw_the_store_trusts_nothing() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_node_told_to_leave_while_it_recovers_does_not_serve_when_that_is_over() {
     let mut cluster = Cluster::started(&without_steps(), &THREE).await;
-    fill(&cluster, 10, "v").await;
+    cluster.fill("n1", 10, "v").await;
     cluster.crash("n2").await;
     cluster.crash("n3").await;
     cluster.lose_disk("n3");
@@ -327,7 +320,7 @@ async fn holds_nothing_after_two_starts(cluster: &mut Cluster, before: Incarnati
 /// n3 is stopped, and a step covers all that is held.
 async fn with_an_old_volume() -> (Cluster, Incarnation) {
     let mut cluster = Cluster::started(&without_steps(), &THREE).await;
-    fill(&cluster, 10, "v").await;
+    cluster.fill("n1", 10, "v").await;
     eventually("n3 has them all", async || uncovered(&cluster, "n3") == 10).await;
     cluster.crash("n3").await;
     let old = cluster.dir.path().join("old-volume");
@@ -361,7 +354,7 @@ async fn entries_of_a_new_journal_are_not_taken_for_forgotten_ones_of_their_numb
     lose_journal(&cluster, "n3");
     cluster.start("n3").await;
     cluster.serves("n3").await;
-    fill(&cluster, 10, "new").await;
+    cluster.fill("n1", 10, "new").await;
     eventually("n3 has them all", async || uncovered(&cluster, "n3") == 10).await;
     cluster.crash("n3").await;
     cluster.start("n3").await;
@@ -380,7 +373,7 @@ async fn what_a_rolled_back_folder_had_covered_stays_covered_after_the_next_star
             cluster.node("n1").snapshotter.step_here(PartitionId(p)).await.expect("a step");
         }
     };
-    fill(&cluster, 10, "old").await;
+    cluster.fill("n1", 10, "old").await;
     n3_holds(&cluster, 10).await;
     step(&cluster).await;
     cluster.crash("n3").await;
@@ -388,7 +381,7 @@ async fn what_a_rolled_back_folder_had_covered_stays_covered_after_the_next_star
     copy_folder(&cluster.var("n3").join("data"), &backup);
     cluster.start("n3").await;
     cluster.serves("n3").await;
-    fill(&cluster, 10, "new").await;
+    cluster.fill("n1", 10, "new").await;
     n3_holds(&cluster, 10).await;
     step(&cluster).await;
     let before = cluster.node("n3").replica.engine().incarnation();

@@ -15,13 +15,6 @@ fn without_steps(nodes: usize) -> String {
     one_bucket(nodes).replace("300ms", "1h")
 }
 
-async fn fill(cluster: &Cluster, through: &str, count: usize, value: &str) {
-    let puts = (0..count).map(|n| async move {
-        put(cluster.serving(through), &format!("k{n}"), value).await.expect("written");
-    });
-    futures::future::join_all(puts).await;
-}
-
 async fn check(cluster: &Cluster, through: &str, count: usize, value: Option<&str>) {
     for n in 0..count {
         let found = get(cluster.serving(through), &format!("k{n}")).await.expect("read");
@@ -63,7 +56,7 @@ fn copy_folder(from: &Path, to: &Path) {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_restart_of_the_whole_cluster_keeps_what_only_journals_held() {
     let mut cluster = Cluster::started(&without_steps(3), &THREE).await;
-    fill(&cluster, "n1", 50, "v").await;
+    cluster.fill("n1", 50, "v").await;
     cluster.crash_all().await;
     for node in THREE {
         cluster.start(node).await;
@@ -77,7 +70,7 @@ async fn a_restart_of_the_whole_cluster_keeps_what_only_journals_held() {
 #[tokio::test(flavor = "multi_thread")]
 async fn an_emptied_node_does_not_vote_before_it_was_refilled() {
     let mut cluster = Cluster::started(&without_steps(3), &THREE).await;
-    fill(&cluster, "n1", 20, "v").await;
+    cluster.fill("n1", 20, "v").await;
     let before = cluster.node("n3").replica.engine().incarnation();
     cluster.crash("n3").await;
     cluster.lose_disk("n3");
@@ -120,7 +113,7 @@ async fn a_recovering_node_takes_writes_but_its_acknowledgement_alone_does_not_c
 #[tokio::test(flavor = "multi_thread")]
 async fn with_all_data_folders_lost_the_store_alone_gives_everything_older_than_a_step() {
     let mut cluster = Cluster::started(&one_bucket(3), &THREE).await;
-    fill(&cluster, "n1", 50, "v").await;
+    cluster.fill("n1", 50, "v").await;
     cluster.covered().await;
     cluster.crash_all().await;
     for node in THREE {
@@ -136,14 +129,14 @@ async fn with_all_data_folders_lost_the_store_alone_gives_everything_older_than_
 #[tokio::test(flavor = "multi_thread")]
 async fn a_rolled_back_folder_is_noticed_and_refilled() {
     let mut cluster = Cluster::started(&one_bucket(3), &THREE).await;
-    fill(&cluster, "n1", 10, "old").await;
+    cluster.fill("n1", 10, "old").await;
     cluster.covered().await;
     cluster.crash("n3").await;
     let backup = cluster.dir.path().join("backup");
     copy_folder(&cluster.var("n3").join("data"), &backup);
     cluster.start("n3").await;
     cluster.serves("n3").await;
-    fill(&cluster, "n1", 10, "new").await;
+    cluster.fill("n1", 10, "new").await;
     cluster.covered().await;
     let before = cluster.node("n3").replica.engine().incarnation();
     cluster.crash("n3").await;
@@ -158,7 +151,7 @@ async fn a_rolled_back_folder_is_noticed_and_refilled() {
 #[tokio::test(flavor = "multi_thread")]
 async fn an_older_folder_of_the_node_attached_again_is_noticed() {
     let mut cluster = Cluster::started(&one_bucket(3), &THREE).await;
-    fill(&cluster, "n1", 10, "old").await;
+    cluster.fill("n1", 10, "old").await;
     cluster.crash("n3").await;
     let old = cluster.dir.path().join("old-volume");
     copy_folder(&cluster.var("n3").join("data"), &old);
@@ -166,7 +159,7 @@ async fn an_older_folder_of_the_node_attached_again_is_noticed() {
     cluster.start("n3").await;
     cluster.serves("n3").await;
     let replacement = cluster.node("n3").replica.engine().incarnation();
-    fill(&cluster, "n1", 10, "new").await;
+    cluster.fill("n1", 10, "new").await;
     cluster.covered().await;
     cluster.crash("n3").await;
     cluster.lose_disk("n3");
@@ -183,7 +176,7 @@ async fn a_folder_of_another_cluster_is_moved_aside_and_not_lost() {
     put(other.serving("n1"), "foreign", "x").await.expect("written");
     other.crash("n1").await;
     let mut cluster = Cluster::started(&one_bucket(3), &THREE).await;
-    fill(&cluster, "n1", 10, "v").await;
+    cluster.fill("n1", 10, "v").await;
     cluster.crash("n3").await;
     cluster.lose_disk("n3");
     copy_folder(&other.var("n1").join("data/n1"), &cluster.var("n3").join("data/n3"));
@@ -238,7 +231,7 @@ async fn damage_in_the_middle_of_a_journal_is_lost_state_and_repaired_from_the_o
 #[tokio::test(flavor = "multi_thread")]
 async fn missing_journal_files_or_a_damaged_identity_are_lost_state() {
     let mut cluster = Cluster::started(&without_steps(3), &THREE).await;
-    fill(&cluster, "n1", 10, "v").await;
+    cluster.fill("n1", 10, "v").await;
     for damage in ["journal", "identity"] {
         let before = cluster.node("n3").replica.engine().incarnation();
         cluster.crash("n3").await;
@@ -260,7 +253,7 @@ async fn missing_journal_files_or_a_damaged_identity_are_lost_state() {
 #[tokio::test(flavor = "multi_thread")]
 async fn another_replica_takes_over_when_the_snapshotter_dies() {
     let mut cluster = Cluster::started(&one_bucket(3), &THREE).await;
-    fill(&cluster, "n1", 40, "a").await;
+    cluster.fill("n1", 40, "a").await;
     cluster.covered().await;
     let first: BTreeSet<String> = (0..4)
         .map(|p| cluster.node("n1").snapshotter.first_in_line(PartitionId(p)).to_string())
@@ -268,7 +261,7 @@ async fn another_replica_takes_over_when_the_snapshotter_dies() {
     let dead = first.first().cloned().expect("somebody");
     cluster.crash(&dead).await;
     let alive = THREE.iter().find(|id| **id != dead).expect("another");
-    fill(&cluster, alive, 40, "b").await;
+    cluster.fill(alive, 40, "b").await;
     cluster.covered().await;
     check(&cluster, alive, 40, Some("b")).await;
 }
@@ -276,7 +269,7 @@ async fn another_replica_takes_over_when_the_snapshotter_dies() {
 #[tokio::test(flavor = "multi_thread")]
 async fn deleted_keys_do_not_come_back_with_a_server_that_was_away() {
     let mut cluster = Cluster::started(&one_bucket(3), &THREE).await;
-    fill(&cluster, "n1", 20, "v").await;
+    cluster.fill("n1", 20, "v").await;
     cluster.crash("n3").await;
     for n in 0..20 {
         let limit = Duration::from_secs(5);
@@ -297,7 +290,7 @@ async fn deleted_keys_do_not_come_back_with_a_server_that_was_away() {
 async fn tombstones_are_purged_after_their_grace_and_stay_deleted() {
     let config = format!("tombstone_grace: 500ms\n{}", one_bucket(3));
     let cluster = Cluster::started(&config, &THREE).await;
-    fill(&cluster, "n1", 20, "v").await;
+    cluster.fill("n1", 20, "v").await;
     cluster.covered().await;
     for n in 0..20 {
         let limit = Duration::from_secs(5);
@@ -313,7 +306,7 @@ async fn tombstones_are_purged_after_their_grace_and_stay_deleted() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_drained_node_leaves_nothing_behind() {
     let mut cluster = Cluster::started(&without_steps(3), &THREE).await;
-    fill(&cluster, "n1", 20, "v").await;
+    cluster.fill("n1", 20, "v").await;
     let node = cluster.nodes.remove("n3").expect("running");
     node.drain(Duration::from_secs(20)).await;
     let engine = node.replica.engine();
@@ -328,7 +321,7 @@ async fn a_drained_node_leaves_nothing_behind() {
 async fn purged_keys_do_not_come_back_with_an_old_volume() {
     let config = format!("tombstone_grace: 500ms\n{}", one_bucket(3));
     let mut cluster = Cluster::started(&config, &THREE).await;
-    fill(&cluster, "n1", 20, "v").await;
+    cluster.fill("n1", 20, "v").await;
     cluster.crash("n3").await;
     let old = cluster.dir.path().join("old-volume");
     copy_folder(&cluster.var("n3").join("data"), &old);
@@ -406,7 +399,7 @@ async fn a_partition_that_does_not_exist_is_refused() {
 #[tokio::test(flavor = "multi_thread")]
 async fn an_old_record_that_is_covered_late_does_not_hide_the_tombstone_above_it() {
     let mut cluster = Cluster::started(&without_steps(3), &THREE).await;
-    fill(&cluster, "n1", 20, "v").await;
+    cluster.fill("n1", 20, "v").await;
     eventually("n3 has them all", async || {
         let engine = cluster.node("n3").replica.engine();
         (0..4).map(|p| engine.partition_status(PartitionId(p)).uncovered).sum::<usize>() == 20

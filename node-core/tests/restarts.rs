@@ -24,13 +24,6 @@ fn without_steps(nodes: usize) -> String {
     one_bucket(nodes).replace("300ms", "1h")
 }
 
-async fn fill(cluster: &Cluster, through: &str, value: &str) {
-    let puts = (0..KEYS).map(|n| async move {
-        put(cluster.serving(through), &format!("k{n}"), value).await.expect("written");
-    });
-    join_all(puts).await;
-}
-
 /// Which of three disks are empty.
 fn subsets() -> impl Iterator<Item = Vec<&'static str>> {
     (0..8).map(|bits: usize| (0..3).filter(|n| bits >> n & 1 == 1).map(|n| THREE[n]).collect())
@@ -64,7 +57,7 @@ async fn holds_all(cluster: &Cluster, empty: &[&str]) {
 async fn with_any_disks_empty_a_whole_restart_loses_nothing_that_was_covered() {
     let restarts = subsets().map(|empty| async move {
         let cluster = Cluster::started(&one_bucket(3), &THREE).await;
-        fill(&cluster, "n1", "v").await;
+        cluster.fill("n1", KEYS, "v").await;
         cluster.covered().await;
         let cluster = restarted(cluster, &empty).await;
         holds_all(&cluster, &empty).await;
@@ -80,7 +73,7 @@ async fn with_n_minus_w_disks_empty_a_whole_restart_loses_nothing_that_only_w_jo
         let away = THREE.into_iter().find(|node| !empty.contains(node)).expect("two are left");
         cluster.crash(away).await;
         let through = THREE.into_iter().rfind(|node| *node != away).expect("two are left");
-        fill(&cluster, through, "v").await;
+        cluster.fill(through, KEYS, "v").await;
         let cluster = restarted(cluster, &empty).await;
         holds_all(&cluster, &empty).await;
     });
@@ -91,7 +84,7 @@ async fn with_n_minus_w_disks_empty_a_whole_restart_loses_nothing_that_only_w_jo
 async fn with_more_disks_empty_a_whole_restart_loses_only_what_was_not_covered() {
     let restarts = subsets().filter(|empty| empty.len() > 1).map(|empty| async move {
         let cluster = Cluster::started(&without_steps(3), &THREE).await;
-        fill(&cluster, "n1", "v").await;
+        cluster.fill("n1", KEYS, "v").await;
         for p in 0..4 {
             cluster.node("n1").snapshotter.step_here(PartitionId(p)).await.expect("a step");
         }
@@ -111,7 +104,7 @@ async fn with_more_disks_empty_a_whole_restart_loses_only_what_was_not_covered()
 #[tokio::test(flavor = "multi_thread")]
 async fn an_old_volume_that_only_peers_know_of_does_not_vote() {
     let mut cluster = Cluster::started(&without_steps(3), &THREE).await;
-    fill(&cluster, "n1", "old").await;
+    cluster.fill("n1", KEYS, "old").await;
     cluster.crash("n3").await;
     let data = cluster.var("n3").join("data");
     let old = cluster.dir.path().join("old-volume");
@@ -121,7 +114,7 @@ async fn an_old_volume_that_only_peers_know_of_does_not_vote() {
     let replacement = cluster.node("n3").replica.engine().incarnation();
     // n1 and the new folder of n3 hold this, and no snapshot ever heard of that folder.
     cluster.crash("n2").await;
-    fill(&cluster, "n1", "v").await;
+    cluster.fill("n1", KEYS, "v").await;
     cluster.crash("n3").await;
     std::fs::remove_dir_all(&data).expect("the new folder is gone");
     std::fs::rename(&old, &data).expect("the old volume is back");
@@ -179,14 +172,14 @@ async fn no_version_is_issued_again_after_a_kill_and_none_runs_away_from_the_clo
 #[tokio::test(flavor = "multi_thread")]
 async fn a_snapshotter_whose_clock_is_behind_takes_over_at_once() {
     let mut cluster = Cluster::started(&without_steps(3), &THREE).await;
-    fill(&cluster, "n1", "old").await;
+    cluster.fill("n1", KEYS, "old").await;
     for p in 0..4 {
         cluster.node("n1").snapshotter.step_here(PartitionId(p)).await.expect("a step");
     }
     cluster.crash("n1").await;
     // As far behind as a node may be that still serves.
     cluster.clock("n2").skew(-29_000_000);
-    fill(&cluster, "n3", "v").await;
+    cluster.fill("n3", KEYS, "v").await;
     for p in 0..4 {
         let snapshotter = cluster.node("n2").snapshotter.clone();
         let step = snapshotter.step_here(PartitionId(p));

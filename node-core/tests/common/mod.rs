@@ -181,6 +181,25 @@ impl Cluster {
         node
     }
 
+    /// Writes `k0`, `k1`, …: afterwards every replica that runs has them. Again where one does not
+    /// acknowledge, as others may not have noticed yet that it is back.
+    pub async fn fill(&self, through: &str, count: usize, value: &str) {
+        let puts = (0..count).map(|n| async move {
+            let write = write(&format!("k{n}"), value);
+            let current = self.node(through).config.current();
+            let p = write.key.partition(current.partitions_log2());
+            let replicas = current.replicas(p).iter();
+            let w = replicas.filter(|id| self.nodes.contains_key(id.as_str())).count();
+            let serving = self.serving(through);
+            eventually("every replica that runs has it", async || {
+                let write = Write { w: Some(w), ..write.clone() };
+                serving.put(write, Duration::from_secs(10)).await.is_ok()
+            })
+            .await;
+        });
+        futures::future::join_all(puts).await;
+    }
+
     /// Stops a node without draining.
     pub async fn crash(&mut self, id: &str) {
         if let Some(node) = self.nodes.remove(id) {
