@@ -12,6 +12,7 @@
 mod cache;
 mod clock;
 mod error;
+pub mod fuzz;
 mod grace;
 mod maintain;
 mod merge;

@@ -15,6 +15,7 @@ use std::sync::Arc;
 use tako_node_core::replication::Serving;
 use tokio::sync::Semaphore;
 
+pub use http::fuzz;
 pub use server::serve;
 
 /// Bounds of one gateway.

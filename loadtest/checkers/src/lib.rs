@@ -22,6 +22,7 @@ mod agree;
 mod dump;
 mod floors;
 mod fresh;
+pub mod fuzz;
 mod gone;
 mod history;
 mod kept;

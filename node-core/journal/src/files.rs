@@ -14,19 +14,24 @@ use std::{
 
 use parking_lot::Mutex;
 
-use crate::{DiskFile, Location, format::ENTRY_HEADER_BYTES};
+use crate::{
+    DiskFile, Location,
+    format::{ENTRY_HEADER_BYTES, NUMBER_MAX},
+};
 
 /// The name of a numbered file.
 pub(crate) fn path_of(dir: &Path, file: u64) -> PathBuf {
     dir.join(format!("{file:020}.log"))
 }
 
-/// The number in a name; `None` for a name that is not a journal file's.
+/// The number in a name; `None` for a name that is not a journal file's, as no journal reaches such
+/// a number.
 pub(crate) fn number_of(name: &str) -> Option<u64> {
     let digits = name.strip_suffix(".log")?;
     (digits.len() == 20 && digits.bytes().all(|b| b.is_ascii_digit()))
         .then(|| digits.parse().ok())
         .flatten()
+        .filter(|number| *number <= NUMBER_MAX)
 }
 
 #[derive(Debug)]

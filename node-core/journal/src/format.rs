@@ -23,6 +23,10 @@ pub(crate) const ENTRY_BYTES_MAX: usize = RECORD_BYTES_MAX;
 /// A group's body stops growing here, unless a single entry is longer.
 pub(crate) const GROUP_BODY_BYTES_MAX: u64 = 4 << 20;
 
+/// Highest LSN and file number that is believed: no journal gets there, so what says more is not
+/// one, and counting on from what was read never runs out of numbers.
+pub(crate) const NUMBER_MAX: u64 = u64::MAX >> 1;
+
 /// First bytes of a file.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct FileHeader {
@@ -91,6 +95,9 @@ impl FileHeader {
             oldest_file: number(56),
             file_bytes: number(64),
         };
+        if NUMBER_MAX < header.file.max(header.first_lsn.0).max(header.oldest_file) {
+            return Err("the header has numbers that no journal reaches".into());
+        }
         Ok((header, crc))
     }
 }
@@ -170,7 +177,8 @@ impl GroupHeader {
         let body = bytes.get(body..body.checked_add(group.body_bytes as usize)?)?;
         let sound = u64::from(group.body_bytes) % ALIGN == 0
             && crc32c::crc32c_append(seed, body) == u32_at(head, 56)?
-            && group.first_lsn.0.checked_add(u64::from(group.entry_count)).is_some()
+            && group.oldest_file <= NUMBER_MAX
+            && group.first_lsn.0 <= NUMBER_MAX - u64::from(group.entry_count)
             && entries(body, group.entry_count).all(|entry| entry.is_some());
         sound.then_some(group)
     }

@@ -101,20 +101,25 @@ impl Identity {
     /// # Errors
     /// What the system says.
     pub fn store(&self, disk: &dyn Disk, dir: &Path) -> Result<(), IdentityError> {
-        let encode = || -> io::Result<Vec<u8>> {
-            let json = serde_json::to_vec(self)?;
-            let mut text = format!("{:08x}\n", crc32c::crc32c(&json)).into_bytes();
-            text.extend_from_slice(&json);
-            text.push(b'\n');
-            Ok(text)
-        };
-        encode()
+        self.encode()
             .and_then(|text| replace_file(disk, dir, FILE, &text))
             .map_err(|e| IdentityError::io("write", dir.join(FILE), e))
     }
+
+    pub(crate) fn encode(&self) -> io::Result<Vec<u8>> {
+        Ok(with_checksum(&serde_json::to_vec(self)?))
+    }
 }
 
-fn parse(text: &[u8]) -> Result<Identity, String> {
+/// The file that holds `json`.
+pub(crate) fn with_checksum(json: &[u8]) -> Vec<u8> {
+    let mut text = format!("{:08x}\n", crc32c::crc32c(json)).into_bytes();
+    text.extend_from_slice(json);
+    text.push(b'\n');
+    text
+}
+
+pub(crate) fn parse(text: &[u8]) -> Result<Identity, String> {
     let (crc, json) = text
         .split_at_checked(9)
         .filter(|(crc, _)| crc[8] == b'\n')

@@ -18,7 +18,8 @@ use crate::{
     disk::write_all_at,
     files::{number_of, path_of},
     format::{
-        ENTRY_HEADER_BYTES, FILE_HEADER_BYTES, FileHeader, GROUP_HEADER_BYTES, GroupKind, entries,
+        ENTRY_HEADER_BYTES, FILE_HEADER_BYTES, FileHeader, GROUP_HEADER_BYTES, GroupKind,
+        NUMBER_MAX, entries,
     },
     keeper::{SPARE, SPARE_LARGE},
     parse::{Parsed, parse},
@@ -372,6 +373,11 @@ impl Recovery<'_> {
         // A missing successor of the last file may have had the next number.
         let file = highest.saturating_add(2).max(marker.map_or(0, |m| m.file));
         self.seen_lsn = self.seen_lsn.saturating_add(LSN_GAP);
+        if NUMBER_MAX <= self.seen_lsn.max(file) {
+            // Only a forged file speaks of such numbers; beginning above it could not be read back.
+            let source = io::Error::other("its numbers are at an end");
+            return Err(JournalError::io("go on after", &dir, source));
+        }
         let header = FileHeader {
             cluster: options.cluster,
             incarnation: options.incarnation,

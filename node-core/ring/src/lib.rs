@@ -7,6 +7,7 @@
 
 #[cfg(test)]
 mod fixture;
+pub mod fuzz;
 mod layout;
 mod points;
 mod publish;

@@ -6,6 +6,7 @@
 mod clock;
 pub mod config;
 mod error;
+pub mod fuzz;
 mod id;
 mod key;
 pub mod limits;

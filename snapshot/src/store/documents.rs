@@ -43,19 +43,15 @@ impl Store {
             (Some(found), _) => found,
             (None, None) => return Ok(None),
             (None, Some(id)) => {
-                let text = Bytes::from(format!("{:032x}", id.0));
+                let text = Bytes::from(cluster_text(id));
                 match self.create(&path, text).await? {
                     Published::Written => return Ok(Some(id)),
                     Published::Exists(found) => found,
                 }
             }
         };
-        let id = std::str::from_utf8(&found)
-            .ok()
-            .filter(|text| text.len() == 32)
-            .and_then(|text| u128::from_str_radix(text, 16).ok());
-        match id {
-            Some(id) => Ok(Some(ClusterId(id))),
+        match cluster_of(&found) {
+            Some(id) => Ok(Some(id)),
             None => Err(StoreError::Damaged {
                 path: path.to_string(),
                 what: format!("{} bytes that are not 32 hexadecimal digits", found.len()),
@@ -85,12 +81,7 @@ impl Store {
                 Ok(listed)
             })
             .await?;
-        let newest = names
-            .iter()
-            .filter_map(|meta| meta.location.filename())
-            .filter(|name| name.len() == 20)
-            .filter_map(|name| name.parse::<u64>().ok())
-            .max();
+        let newest = names.iter().filter_map(|meta| number_of(meta.location.filename()?)).max();
         match newest {
             None => Ok(None),
             Some(number) => {
@@ -108,7 +99,7 @@ impl Store {
     }
 
     fn config_path(&self, number: u64) -> Path {
-        self.path(&format!("config/{number:020}"))
+        self.path(&format!("config/{}", name_of(number)))
     }
 
     /// Creates an object, or says what is there.
@@ -181,6 +172,30 @@ impl Store {
             }),
         }
     }
+}
+
+/// What stands in the object `cluster`.
+pub(crate) fn cluster_text(id: ClusterId) -> String {
+    format!("{:032x}", id.0)
+}
+
+/// Reads [`cluster_text`], and nothing else.
+pub(crate) fn cluster_of(bytes: &[u8]) -> Option<ClusterId> {
+    let digits = |byte: &u8| byte.is_ascii_digit() || (b'a'..=b'f').contains(byte);
+    let text = std::str::from_utf8(bytes).ok().filter(|text| text.bytes().all(|b| digits(&b)))?;
+    let id = u128::from_str_radix(text, 16).ok()?;
+    (text.len() == 32).then_some(ClusterId(id))
+}
+
+/// The object's name of the document of a number.
+pub(crate) fn name_of(number: u64) -> String {
+    format!("{number:020}")
+}
+
+/// Reads [`name_of`]; `None` for the name of anything else that lies there.
+pub(crate) fn number_of(name: &str) -> Option<u64> {
+    let is_number = name.len() == 20 && name.bytes().all(|byte| byte.is_ascii_digit());
+    is_number.then(|| name.parse().ok()).flatten()
 }
 
 fn is_final(error: &Error) -> bool {

@@ -14,6 +14,7 @@ mod probe;
 
 pub use counting::Counts;
 pub use documents::Published;
+pub(crate) use documents::{cluster_of, cluster_text, name_of, number_of};
 pub use open::StoreSettings;
 
 use std::{sync::Arc, time::Duration};

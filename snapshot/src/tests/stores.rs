@@ -128,6 +128,24 @@ async fn the_first_document_of_a_number_wins_and_the_highest_is_the_latest() {
 }
 
 #[tokio::test]
+async fn what_is_no_document_or_cluster_id_is_not_taken_for_one() {
+    for world in World::all() {
+        let store = &world.store;
+        let doc = Bytes::from_static(b"doc");
+        store.publish_config(9, doc.clone()).await.expect("published");
+        for name in ["+0000000000000000099", "99", "00000000000000000099.json"] {
+            let path = store.path(&format!("config/{name}"));
+            store.create(&path, Bytes::from_static(b"other")).await.expect("put");
+        }
+        assert_eq!(store.latest_config().await.expect("latest"), Some((9, doc.clone())));
+        let text = Bytes::from_static(b"+000000000000000000000000000000f");
+        store.create(&store.path("cluster"), text).await.expect("put");
+        let error = store.cluster_id(None).await.expect_err("no id");
+        assert!(matches!(error, StoreError::Damaged { .. }), "{error}");
+    }
+}
+
+#[tokio::test]
 async fn a_lost_answer_is_no_lost_race() {
     for world in World::all() {
         world.fault.fail_nth(Match::op(Op::Put), 0, When::After);

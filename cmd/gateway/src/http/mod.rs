@@ -16,6 +16,7 @@ use axum::{
 };
 
 use self::problem::Problem;
+pub use self::values::fuzz;
 use crate::Gateway;
 
 /// All routes of a node or proxy.

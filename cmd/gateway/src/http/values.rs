@@ -1,5 +1,7 @@
 //! `/values/<key>` and `/stat/<key>`: the old Tako's interface, mended.
 
+pub mod fuzz;
+
 use std::{
     fmt::Write as _,
     sync::Arc,

@@ -25,6 +25,7 @@ pub use model::{
     Address, Bucket, CacheSettings, ClusterSettings, Config, Consistency, Deployment, Durability,
     JournalSettings, NodeConfig, Secret, SnapshotSettings, StoreSettings,
 };
+pub(crate) use published::rehashed;
 pub use published::{Published, PublishedError, Table};
 pub use quorum::{Quorum, QuorumError};
 pub use scalar::{format_duration, format_size, parse_duration, parse_size};

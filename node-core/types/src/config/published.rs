@@ -309,6 +309,14 @@ impl Published {
     }
 }
 
+/// The same document with the hash that its bytes have, for the fuzzer; `None` where it has not the
+/// shape.
+pub(crate) fn rehashed(bytes: &[u8]) -> Option<Vec<u8>> {
+    let FormIn { mut epoch, configuration, table } = serde_json::from_slice(bytes).ok()?;
+    epoch.sha256 = hex(&sha256(configuration.get(), table.get()));
+    serde_json::to_vec(&Form { epoch, configuration, table }).ok()
+}
+
 fn members(deployment: &Deployment, row: &[u16]) -> Vec<NodeId> {
     row.iter()
         .flat_map(|index| &deployment.buckets[usize::from(*index)].nodes)

@@ -7,8 +7,10 @@ use tako_types::{ClusterId, Incarnation, Lsn};
 use super::{core, open, options, pend, reason};
 use crate::{
     Disk, Durable, JournalOptions, Recovered,
+    disk::write_all_at,
     fault::MemDisk,
     files::path_of,
+    format::{FileHeader, GroupHeader, GroupKind},
     parse::{Parsed, parse},
 };
 
@@ -210,4 +212,53 @@ async fn damage_is_quarantined_reported_until_adopted_and_its_entries_stay_reada
     let (_, third, index) = open(next, &disk);
     assert_eq!((third.damage, third.last_lsn, index.all().len()), (None, lsn, 1));
     assert!(disk.list(&Path::new(DIR).join("quarantine-2")).expect("folder").is_empty());
+}
+
+/// A file whose checksums are right all the same: a name, a header and a group with the highest
+/// numbers there are, beside a sound file 1.
+#[test]
+fn numbers_that_no_journal_reaches_are_damage_and_none_is_given_again() {
+    let far = |first_lsn, group_lsn| {
+        let header = FileHeader {
+            cluster: ClusterId(7),
+            incarnation: Incarnation(5),
+            file: 2,
+            first_lsn: Lsn(first_lsn),
+            oldest_file: 1,
+            file_bytes: 4096,
+        };
+        let (mut bytes, seed) = header.encode();
+        let mut group = vec![0; 64];
+        let head = GroupHeader {
+            kind: GroupKind::Entries,
+            file: 2,
+            body_bytes: 0,
+            entry_count: 0,
+            first_lsn: Lsn(group_lsn),
+            previous: 0,
+            durable_lsn: Lsn(0),
+            oldest_file: 1,
+        };
+        head.seal_into(&mut group, seed);
+        bytes.extend_from_slice(&group);
+        bytes.resize(4096, 0);
+        bytes
+    };
+    for (first_lsn, group_lsn) in [(u64::MAX, u64::MAX), (5, u64::MAX), (1 << 63, 1 << 63)] {
+        let (disk, _) = written(1);
+        let put = disk.create(&file(2)).and_then(|handle| {
+            write_all_at(handle.as_ref(), &far(first_lsn, group_lsn), 0).map_err(|(_, e)| e)
+        });
+        put.expect("memory takes all");
+        let (recovered, _) = reopened(&disk);
+        assert!(recovered.damage.is_some(), "{first_lsn} {group_lsn}");
+        assert!(recovered.last_lsn.0 < 1 << 40, "{recovered:?}");
+        let (again, _) = reopened(&disk);
+        assert_eq!(again.last_lsn, recovered.last_lsn, "no LSN is given again");
+    }
+    // A name that no journal file has is no journal file.
+    let (disk, entries) = written(1);
+    disk.create(&file(u64::MAX)).expect("memory takes all");
+    assert_eq!(reopened(&disk).0.damage, None);
+    assert_eq!(reopened(&disk).1, entries);
 }
