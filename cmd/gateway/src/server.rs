@@ -1,4 +1,6 @@
 //! Accepts HTTP connections: bounded in number, with time-outs for slow clients, ended gracefully.
+//!
+//! The network is the caller's; streams are taken as they come (TCP's with `TCP_NODELAY`).
 
 use std::{sync::Arc, time::Duration};
 
@@ -7,7 +9,8 @@ use hyper_util::{
     rt::{TokioIo, TokioTimer},
     service::TowerToHyperService,
 };
-use tokio::{net::TcpListener, sync::Semaphore};
+use tako_flatbuf::Listener;
+use tokio::sync::Semaphore;
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 use crate::{Gateway, HEAD_BYTES_MAX, http, stream::ClientStream};
@@ -16,7 +19,11 @@ use crate::{Gateway, HEAD_BYTES_MAX, http, stream::ClientStream};
 const FINISH: Duration = Duration::from_secs(15);
 
 /// Serves HTTP until the shutdown; then finishes open requests and returns.
-pub async fn serve(listener: TcpListener, gateway: Arc<Gateway>, shutdown: CancellationToken) {
+pub async fn serve(
+    listener: Box<dyn Listener>,
+    gateway: Arc<Gateway>,
+    shutdown: CancellationToken,
+) {
     let slots = Arc::new(Semaphore::new(gateway.options.connections_max));
     let routes = http::routes(gateway.clone());
     let connections = TaskTracker::new();
@@ -38,7 +45,6 @@ pub async fn serve(listener: TcpListener, gateway: Arc<Gateway>, shutdown: Cance
                 continue;
             }
         };
-        let _ = stream.set_nodelay(true);
         let service = TowerToHyperService::new(routes.clone());
         let mut builder = http1::Builder::new();
         builder

@@ -1,4 +1,4 @@
-//! A client's socket with the two guards that HTTP itself has not: a client that does not read
+//! A client's stream with the two guards that HTTP itself has not: a client that does not read
 //! its answer is cut off, and one that still writes when the answer is out gets to read it.
 //!
 //! Invariant: no write waits longer than `stall`, no shutdown longer than [`LINGER`]. Reads are
@@ -12,9 +12,9 @@ use std::{
     time::Duration,
 };
 
+use tako_flatbuf::BoxStream;
 use tokio::{
     io::{AsyncRead, AsyncWrite, ReadBuf},
-    net::TcpStream,
     time::{Sleep, sleep},
 };
 
@@ -25,9 +25,9 @@ const LINGER: Duration = Duration::from_secs(2);
 /// Bytes thrown away between two looks at the clock and the other tasks.
 const LINGER_READS_MAX: usize = 64;
 
-/// A guarded socket.
+/// A guarded stream.
 pub(crate) struct ClientStream {
-    tcp: TcpStream,
+    inner: BoxStream,
     stall: Duration,
     /// Runs while a write, or at the end the linger, waits.
     timer: Option<Pin<Box<Sleep>>>,
@@ -35,8 +35,8 @@ pub(crate) struct ClientStream {
 }
 
 impl ClientStream {
-    pub(crate) fn new(tcp: TcpStream, stall: Duration) -> Self {
-        Self { tcp, stall, timer: None, is_shut: false }
+    pub(crate) fn new(inner: BoxStream, stall: Duration) -> Self {
+        Self { inner, stall, timer: None, is_shut: false }
     }
 
     /// Passes on what a write came to; fails it when it has waited too long.
@@ -62,7 +62,7 @@ impl AsyncRead for ClientStream {
         cx: &mut Context<'_>,
         buf: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.tcp).poll_read(cx, buf)
+        Pin::new(&mut self.inner).poll_read(cx, buf)
     }
 }
 
@@ -72,7 +72,7 @@ impl AsyncWrite for ClientStream {
         cx: &mut Context<'_>,
         bytes: &[u8],
     ) -> Poll<io::Result<usize>> {
-        let result = Pin::new(&mut self.tcp).poll_write(cx, bytes);
+        let result = Pin::new(&mut self.inner).poll_write(cx, bytes);
         self.guard(cx, result)
     }
 
@@ -81,22 +81,22 @@ impl AsyncWrite for ClientStream {
         cx: &mut Context<'_>,
         slices: &[io::IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
-        let result = Pin::new(&mut self.tcp).poll_write_vectored(cx, slices);
+        let result = Pin::new(&mut self.inner).poll_write_vectored(cx, slices);
         self.guard(cx, result)
     }
 
     fn is_write_vectored(&self) -> bool {
-        self.tcp.is_write_vectored()
+        self.inner.is_write_vectored()
     }
 
     fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.tcp).poll_flush(cx)
+        Pin::new(&mut self.inner).poll_flush(cx)
     }
 
     /// Ends the own side, then throws away what comes until the client ends its side as well.
     fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         if !self.is_shut {
-            ready!(Pin::new(&mut self.tcp).poll_shutdown(cx))?;
+            ready!(Pin::new(&mut self.inner).poll_shutdown(cx))?;
             self.is_shut = true;
             self.timer = Some(Box::pin(sleep(LINGER)));
         }
@@ -106,7 +106,7 @@ impl AsyncWrite for ClientStream {
         let mut space = [0; 4096];
         for _ in 0..LINGER_READS_MAX {
             let mut buf = ReadBuf::new(&mut space);
-            match ready!(Pin::new(&mut self.tcp).poll_read(cx, &mut buf)) {
+            match ready!(Pin::new(&mut self.inner).poll_read(cx, &mut buf)) {
                 Ok(()) if !buf.filled().is_empty() => {}
                 // The end, or a reset: nobody waits for more.
                 _ => return Poll::Ready(Ok(())),

@@ -7,7 +7,7 @@ use std::io;
 
 use async_trait::async_trait;
 use tako_flatbuf::{BoxStream, Listener, Network, TcpNetwork};
-use tokio::net::{TcpListener, lookup_host};
+use tokio::net::lookup_host;
 
 use crate::failure::{Failure, listen_kind};
 
@@ -35,13 +35,9 @@ pub(crate) async fn listen(
     host: &str,
     port: u16,
     insecure: bool,
-) -> Result<TcpListener, Failure> {
+) -> Result<Box<dyn Listener>, Failure> {
     let address = tako_types::config::Address { host: host.to_owned(), port }.to_string();
-    let listener = match check(&address, insecure).await {
-        Ok(()) => TcpListener::bind(&address).await,
-        Err(error) => Err(error),
-    };
-    listener.map_err(|error| {
+    GuardedTcp { insecure }.listen(&address).await.map_err(|error| {
         let text = format!("cannot listen at {address} for {what}: {error}");
         Failure::new(listen_kind(&error), text)
     })

@@ -72,9 +72,9 @@ pub(crate) fn of_absences(view: &KeyView, clock_slack: u64) -> Vec<Floor> {
     let mut floors = of_writes(view);
     let mut of_index = std::collections::HashMap::new();
     for write in &view.writes {
-        let gone_from = match (write.content, write.expires_at) {
+        let gone_from = match (write.content, write.expires) {
             (None, _) => Some(0),
-            (Some(_), expires_at) => expires_at.map(|at| at.saturating_add(clock_slack)),
+            (Some(_), expires) => expires.map(|(_, by)| by.saturating_add(clock_slack)),
         };
         of_index.insert(write.index, gone_from);
     }

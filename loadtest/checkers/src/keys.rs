@@ -27,7 +27,8 @@ pub(crate) struct WriteView {
     pub(crate) returned_at: Option<u64>,
     /// None: a delete.
     pub(crate) content: Option<u64>,
-    pub(crate) expires_at: Option<u64>,
+    /// From when it may be gone, and when it is.
+    pub(crate) expires: Option<(u64, u64)>,
     pub(crate) timestamp: Option<u64>,
     pub(crate) w: u32,
     pub(crate) n: u32,
@@ -133,10 +134,15 @@ pub(crate) fn by_key(history: &History, clock_slack: u64) -> BTreeMap<&str, KeyV
 
 impl KeyView {
     fn take(&mut self, index: usize, operation: &crate::Operation) {
-        let (content, w, expires_at, timestamp) = match operation.op {
-            Op::Put { value, w, expires_at, timestamp } => (Some(value), w, expires_at, timestamp),
+        let between = |at: u64, by: Option<u64>| (at, by.map_or(at, |by| by.max(at)));
+        let (content, w, expires, timestamp) = match operation.op {
+            Op::Put { value, w, expires_at, expires_by, timestamp } => {
+                (Some(value), w, expires_at.map(|at| between(at, expires_by)), timestamp)
+            }
             Op::Delete { w, timestamp } => (None, w, None, timestamp),
-            Op::Cas { new, w, expires_at, .. } => (new, w, expires_at, None),
+            Op::Cas { new, w, expires_at, .. } => {
+                (new, w, expires_at.map(|at| between(at, None)), None)
+            }
             Op::Get { r } => {
                 let answer = match operation.outcome {
                     Outcome::Found { value, version } => Answer::Found { value, version },
@@ -167,7 +173,7 @@ impl KeyView {
             invoked_at: operation.invoked_at,
             returned_at: operation.returned_at,
             content,
-            expires_at: expires_at.filter(|_| content.is_some()),
+            expires: expires.filter(|_| content.is_some()),
             timestamp,
             w,
             n: operation.n,
@@ -187,9 +193,11 @@ impl KeyView {
                     self.conflicts.push((first.1, write.index));
                 }
             }
-            let gone_from = match (write.content, write.expires_at) {
+            let gone_from = match (write.content, write.expires) {
                 (None, _) => write.invoked_at,
-                (Some(_), Some(at)) => write.invoked_at.max(at.saturating_sub(self.clock_slack)),
+                (Some(_), Some((at, _))) => {
+                    write.invoked_at.max(at.saturating_sub(self.clock_slack))
+                }
                 (Some(_), None) => continue,
             };
             self.absences.push((gone_from, write.highest()));
@@ -220,7 +228,7 @@ impl KeyView {
     /// May `value` have expired by `at`, on the fastest clock?
     pub(crate) fn may_be_expired(&self, value: u64, at: u64) -> bool {
         let latest = at.saturating_add(self.clock_slack);
-        self.writes_of(value).any(|write| write.expires_at.is_some_and(|end| end <= latest))
+        self.writes_of(value).any(|write| write.expires.is_some_and(|(end, _)| end <= latest))
     }
 
     /// Has `value` expired by `at`, even on the slowest clock? Gives its writes.
@@ -229,7 +237,9 @@ impl KeyView {
         let mut writes = self.writes_of(value).peekable();
         writes.peek()?;
         writes
-            .map(|write| write.expires_at.is_some_and(|end| end < earliest).then_some(write.index))
+            .map(|write| {
+                write.expires.is_some_and(|(_, end)| end < earliest).then_some(write.index)
+            })
             .collect()
     }
 

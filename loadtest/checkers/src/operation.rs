@@ -58,6 +58,10 @@ pub enum Op {
         /// When the value is gone, in microseconds on the history's time line.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         expires_at: Option<u64>,
+        /// The latest time when it may be gone, where it is not known exactly: who serves the
+        /// write may count a time to live from when the request came. None: `expires_at`.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        expires_by: Option<u64>,
         /// The client's own timestamp; None: the serving node gives the version.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         timestamp: Option<u64>,
@@ -222,7 +226,7 @@ pub(crate) fn absent(version: Option<Version>) -> String {
 impl fmt::Display for Op {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let (expires_at, timestamp) = match *self {
-            Self::Put { value, w, expires_at, timestamp } => {
+            Self::Put { value, w, expires_at, timestamp, .. } => {
                 write!(f, "put value {value} w={w}")?;
                 (expires_at, timestamp)
             }

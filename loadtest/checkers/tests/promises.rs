@@ -127,7 +127,7 @@ fn a_version_with_two_values_is_named() {
 
 #[test]
 fn a_superseded_write_is_a_floor_at_its_own_timestamp() {
-    let op = Op::Put { value: 2, w: 2, expires_at: None, timestamp: Some(20) };
+    let op = Op::Put { value: 2, w: 2, expires_at: None, expires_by: None, timestamp: Some(20) };
     let lost = operation(20, Some(30), op, Outcome::Superseded { version: v(25) });
     let start = || [put(0, 10, 1, 5), put_unknown(0, 3), lost.clone()];
     passes(&fresh(start().into_iter().chain([found(40, 50, 3, 25)])));
@@ -188,6 +188,30 @@ fn a_resurrected_delete_is_named_in_reads_and_dumps() {
 fn a_put_of_unknown_outcome_may_land_above_a_delete() {
     let writes = [put_unknown(0, 1), delete(20, 30, 25), found(40, 50, 1, 26)];
     passes(&nothing_returns(&history(writes), &[dump("a", holds(1, 26))], &options()));
+}
+
+#[test]
+fn between_the_earliest_and_the_latest_expiry_a_value_may_be_there_or_gone() {
+    let write = |expires_by| {
+        let expires_at = Some(20);
+        let op = Op::Put { value: 2, w: 2, expires_at, expires_by, timestamp: None };
+        operation(6, Some(10), op, Outcome::Acked { version: v(8) })
+    };
+    let within = Some(30);
+    for read in [found(25, 28, 2, 8), absent(25, 28, None), absent(25, 28, Some(8))] {
+        passes(&fresh([write(within), read]));
+    }
+    let there = history([write(within), found(25, 28, 2, 8)]);
+    passes(&nothing_returns(&there, &[], &options()));
+    let late = history([write(within), found(31, 35, 2, 8)]);
+    fails(&nothing_returns(&late, &[], &options()), Kind::Returned, "after its expiry", &[0, 1]);
+    let exact = history([write(None), found(25, 28, 2, 8)]);
+    fails(&nothing_returns(&exact, &[], &options()), Kind::Returned, "after its expiry", &[0, 1]);
+    let early = fresh([write(within), absent(11, 19, None)]);
+    fails(&early, Kind::StaleRead, "no value", &[0, 1]);
+    // It may be gone by then, and what it covers is below it for good.
+    let behind = [put(0, 5, 1, 3), write(Some(u64::MAX)), found(50, 60, 1, 3)];
+    fails(&fresh(behind), Kind::StaleRead, "", &[1, 2]);
 }
 
 #[test]

@@ -181,7 +181,8 @@ fn any_operation() -> impl Strategy<Value = Operation> {
         |(from, length, what, one, other, expires)| {
             let version = Version::new(1, 1);
             let expires_at = expires.then_some(from + 3);
-            let put = |value| Op::Put { value, w: 2, expires_at, timestamp: None };
+            let put =
+                |value| Op::Put { value, w: 2, expires_at, expires_by: None, timestamp: None };
             let cas = Op::Cas { expected: one, new: other, w: 2, expires_at: None };
             let (op, outcome) = match (what, one) {
                 (0, Some(value)) => (put(value), Outcome::Acked { version }),

@@ -1,155 +1,267 @@
-//! Clients: ask any process that runs, and write down what they were told.
+//! Clients: ask processes over HTTP, or directly where they stand, and write down what they were
+//! told.
 //!
+//! ```text
+//! load (what) ─► direct: Serving, sees why it failed ─┐
+//!             └► http over the client's own host ─────┴► contract ─► notes ─► resolve ─► checkers
+//! ```
 //! Invariant: an answer counts only if the process that gave it was alive when it came. An outcome
 //! is `Unknown` wherever the write may have happened.
 
-use std::{sync::Arc, time::Duration};
+use std::{collections::BTreeMap, time::Duration};
 
 use bytes::Bytes;
-use parking_lot::Mutex;
-use tako_checkers::{Answer, Dump, History, Op, Operation, Outcome, Version};
-use tako_flatbuf::Record;
+use tako_checkers::{Answer, Op, Operation, Outcome};
 use tako_node_core::replication::{Read, RequestError, Write};
-use tako_types::{Key, Kind, StoredKey};
+use tako_types::Kind;
 use tokio::time::{Instant, sleep};
 
 use crate::{
     chance::Chance,
+    contract::{self, Known, Told},
+    dump::{answer, version},
+    http::{HttpClient, NoAnswer},
+    load::{Ask, KeyUse, stored},
+    notes::Notes,
     world::{Asked, World},
 };
 
-/// How long a client waits for an answer.
+/// How long a client waits for an answer; over HTTP somewhat longer than a process does.
 const PATIENCE: Duration = Duration::from_secs(10);
-/// What follows the value's number.
-const PADDING_MAX: usize = 6_000;
+const HTTP_PATIENCE: Duration = Duration::from_secs(12);
+/// Share of requests that go over HTTP.
+const BY_HTTP: f64 = 0.7;
+/// Values beyond are refused; the scenarios' `value_bytes_max`.
+const VALUE_BYTES_MAX: usize = 64 << 10;
 
-/// What all clients of a run wrote down; clones share it.
-#[derive(Debug, Clone, Default)]
-pub struct Notes(Arc<Mutex<(History, u64)>>);
-
-impl Notes {
-    /// The history so far.
-    #[must_use]
-    pub fn history(&self) -> History {
-        self.0.lock().0.clone()
-    }
-
-    /// A number no other write has.
-    fn value(&self) -> u64 {
-        let mut notes = self.0.lock();
-        notes.1 += 1;
-        notes.1
-    }
-
-    fn push(&self, operation: Operation) {
-        self.0.lock().0.push(operation);
-    }
-}
-
-/// The key of that name, as stored.
-///
-/// # Panics
-/// Never: the names are short.
+/// The host of a client, by its place among the clients.
 #[must_use]
-pub fn key(name: &str) -> StoredKey {
-    Key::new(0, Bytes::copy_from_slice(name.as_bytes())).expect("a short key").stored()
+pub fn host(n: usize) -> String {
+    format!("c{}", n + 1)
 }
 
-/// Which keys a scenario asks for.
-#[must_use]
-pub fn key_names(count: usize) -> Vec<String> {
-    (0..count).map(|n| format!("k{n}")).collect()
+/// A request that was sent.
+struct Sent<'a> {
+    process: &'a str,
+    name: &'a str,
+    ask: &'a Ask,
+    level: Option<usize>,
+    invoked_at: u64,
+    /// A time to live ran from that moment.
+    at_once: bool,
 }
 
-/// One client, until `until`.
-pub async fn run(
+/// One client.
+pub struct Client {
     world: World,
     notes: Notes,
     id: u32,
-    mut chance: Chance,
-    keys: Vec<String>,
-    think: Duration,
-    until: Instant,
-) {
-    while Instant::now() < until {
-        sleep(chance.time(Duration::ZERO, think)).await;
-        let asked = world.asked();
-        if asked.is_empty() {
-            continue;
-        }
-        let asked = chance.pick(&asked).clone();
-        let name = chance.pick(&keys).clone();
-        request(&world, &notes, id, &mut chance, &asked, &name).await;
-    }
+    chance: Chance,
+    http: HttpClient,
+    /// By key: what it read last.
+    known: BTreeMap<String, Known>,
+    /// By key: the highest microseconds it was told.
+    seen: BTreeMap<String, u64>,
 }
 
-async fn request(
-    world: &World,
-    notes: &Notes,
-    client: u32,
-    chance: &mut Chance,
-    asked: &Asked,
-    name: &str,
-) {
-    let stored = key(name);
-    let published = world.published();
-    let quorum = published.quorum(stored.partition(published.partitions_log2()));
-    let levels = |chance: &mut Chance, usual: usize| match chance.below(12) {
-        0 => Some(1),
-        1 => Some(quorum.n),
-        2 => Some(usual),
-        _ => None,
-    };
-    let invoked_at = world.micros();
-    let (op, outcome) = if chance.yes(0.5) {
-        let r = levels(chance, quorum.r);
-        let read = Read { key: stored, r };
-        let op = Op::Get { r: count(r.unwrap_or(quorum.r)) };
-        (op, get(asked, &read).await)
-    } else {
-        let w = levels(chance, quorum.w);
-        let level = count(w.unwrap_or(quorum.w));
-        let value = notes.value();
+impl Client {
+    /// The client at that place.
+    #[must_use]
+    pub fn new(world: &World, notes: &Notes, n: usize, chance: Chance) -> Self {
+        let http = HttpClient::new(world.network_of(&host(n)));
+        Self {
+            world: world.clone(),
+            notes: notes.clone(),
+            id: u32::try_from(n).unwrap_or(u32::MAX),
+            chance,
+            http,
+            known: BTreeMap::new(),
+            seen: BTreeMap::new(),
+        }
+    }
+
+    /// Asks for these keys until then.
+    pub async fn run(mut self, keys: Vec<KeyUse>, think: Duration, until: Instant) {
+        while Instant::now() < until {
+            sleep(self.chance.time(Duration::ZERO, think)).await;
+            let key = self.chance.pick(&keys).clone();
+            let by_http = self.chance.yes(BY_HTTP);
+            let asked = self.world.asked();
+            // A client of HTTP knows names; who is down does not answer.
+            let any = by_http && self.chance.yes(0.1);
+            let process = match (any, asked.as_slice()) {
+                (false, []) => continue,
+                (false, asked) => self.chance.pick(asked).name.clone(),
+                (true, _) => self.chance.pick(&self.world.processes()).clone(),
+            };
+            let seen = self.seen.get(&key.name).copied().unwrap_or(0);
+            let ask = self.notes.draw(&mut self.chance, &key, self.world.micros(), seen);
+            let level = self.level(&key.name, &ask);
+            if by_http {
+                if self.chance.yes(0.05) {
+                    self.http.hang_up();
+                }
+                self.by_http(&process, &key.name, ask, level).await;
+            } else if let Some(asked) = asked.iter().find(|asked| asked.name == process) {
+                self.directly(asked, &key.name, ask, level).await;
+            }
+        }
+    }
+
+    /// Mostly none, else one, all, or the usual one named.
+    fn level(&mut self, name: &str, ask: &Ask) -> Option<usize> {
+        let published = self.world.published();
+        let quorum = published.quorum(stored(name).partition(published.partitions_log2()));
+        match self.chance.below(12) {
+            0 => Some(1),
+            1 => Some(quorum.n),
+            2 => Some(if ask.is_read() { quorum.r } else { quorum.w }),
+            _ => None,
+        }
+    }
+
+    async fn by_http(&mut self, process: &str, name: &str, ask: Ask, level: Option<usize>) {
+        let known = self.known.get(name).filter(|_| self.chance.yes(0.2)).cloned();
+        let chance = &mut self.chance;
+        let patience = match chance.yes(0.15) {
+            true => chance.time(Duration::from_millis(5), Duration::from_secs(4)),
+            false => HTTP_PATIENCE,
+        };
+        let request = match contract::request(process, name, &ask, level, known.as_ref(), chance) {
+            Ok(request) => request,
+            Err(why) => return self.notes.wrong(why),
+        };
+        let invoked_at = self.world.micros();
+        let answer = self.http.ask(process, request, patience).await;
+        self.count(&ask, &answer);
+        let too_large = matches!(&ask, Ask::Put { bytes, .. } if VALUE_BYTES_MAX < bytes.len());
+        let told = contract::told(&ask, too_large, known.as_ref(), &answer);
+        let (outcome, is_sure) = match told {
+            Told::Sure(outcome) => (outcome, true),
+            Told::Holds(version) => (Outcome::Acked { version }, false),
+            Told::There => return,
+            Told::Wrong(why, outcome) => {
+                self.notes.wrong(format!("{process}: {name}: {why}"));
+                (outcome, true)
+            }
+        };
+        if let (Outcome::Found { value, version }, Ok(answer)) = (&outcome, &answer) {
+            let etag = answer.header("etag").unwrap_or_default().to_owned();
+            let known = Known { etag, value: *value, version: *version };
+            self.known.insert(name.to_owned(), known);
+        }
+        let sent = Sent { process, name, ask: &ask, level, invoked_at, at_once: false };
+        self.note(&sent, outcome, is_sure);
+    }
+
+    fn count(&self, ask: &Ask, answer: &Result<crate::http::Answer, NoAnswer>) {
+        self.notes.count(&format!("{} by http", ask.kind()));
+        match answer {
+            Ok(answer) => {
+                self.notes.count(&format!("http {}", answer.status));
+                if answer.on_kept {
+                    self.notes.count("on a kept connection");
+                }
+            }
+            Err(NoAnswer::NotSent) => self.notes.count("http not connected"),
+            Err(NoAnswer::Lost) => self.notes.count("http without an answer"),
+        }
+    }
+
+    async fn directly(&mut self, asked: &Asked, name: &str, ask: Ask, level: Option<usize>) {
+        self.notes.count(&format!("{} directly", ask.kind()));
+        let invoked_at = self.world.micros();
+        let key = stored(name);
         let mut write = Write {
-            key: stored,
-            kind: Kind::Value,
+            key,
+            kind: Kind::Tombstone,
             value: Bytes::new(),
             content_type: None,
             flags: 0,
             expires_at_micros: 0,
-            timestamp_micros: None,
-            w,
+            timestamp_micros: ask.timestamp(),
+            w: level,
         };
-        let op = if chance.yes(0.15) {
-            write.kind = Kind::Tombstone;
-            Op::Delete { w: level, timestamp: None }
-        } else {
-            let mut text = format!("{value}:").into_bytes();
-            if chance.yes(0.2) {
-                text.resize(text.len() + chance.below(PADDING_MAX), b'.');
+        let outcome = match &ask {
+            Ask::Get | Ask::Head => {
+                let key = write.key;
+                get(asked, &Read { key, r: level }).await
             }
-            write.value = text.into();
-            Op::Put { value, w: level, expires_at: None, timestamp: None }
+            Ask::Delete { .. } => put(asked, write).await,
+            Ask::Put { bytes, ttl, .. } => {
+                write.kind = Kind::Value;
+                write.value = bytes.clone();
+                let now = asked.serving.clock().now_micros();
+                write.expires_at_micros = ttl.map_or(0, |ttl| now + micros(ttl));
+                put(asked, write).await
+            }
         };
-        (op, put(asked, write).await)
-    };
-    notes.push(Operation {
-        client,
-        key: name.to_owned(),
-        n: count(quorum.n),
-        invoked_at,
-        returned_at: Some(world.micros()),
-        op,
-        outcome,
-    });
+        let process = &asked.name;
+        let sent = Sent { process, name, ask: &ask, level, invoked_at, at_once: true };
+        self.note(&sent, outcome, true);
+    }
+
+    /// Writes an operation down.
+    fn note(&mut self, sent: &Sent<'_>, outcome: Outcome, is_sure: bool) {
+        let Sent { process, name, ask, level, invoked_at, at_once } = *sent;
+        let published = self.world.published();
+        let quorum = published.quorum(stored(name).partition(published.partitions_log2()));
+        let returned_at = self.world.micros();
+        let r = count(level.unwrap_or(quorum.r));
+        let w = count(level.unwrap_or(quorum.w));
+        let op = match *ask {
+            Ask::Get | Ask::Head => Op::Get { r },
+            Ask::Delete { timestamp } => Op::Delete { w, timestamp },
+            Ask::Put { value, ttl, timestamp, .. } => {
+                let latest = match outcome {
+                    _ if at_once => invoked_at,
+                    // It may still arrive.
+                    Outcome::Unknown => u64::MAX,
+                    _ => returned_at,
+                };
+                let expires_at = ttl.map(|ttl| invoked_at + micros(ttl));
+                let expires_by = ttl.map(|ttl| latest.saturating_add(micros(ttl)));
+                Op::Put { value, w, expires_at, expires_by, timestamp }
+            }
+        };
+        match outcome {
+            Outcome::Acked { version }
+            | Outcome::Superseded { version }
+            | Outcome::Found { version, .. } => {
+                let seen = self.seen.entry(name.to_owned()).or_default();
+                *seen = version.micros.max(*seen);
+            }
+            _ => {}
+        }
+        let operation = Operation {
+            client: self.id,
+            key: name.to_owned(),
+            n: count(quorum.n),
+            invoked_at,
+            returned_at: Some(returned_at),
+            op,
+            outcome,
+        };
+        self.notes.push(operation, process, is_sure);
+    }
+
+    /// Reads every key once through every process that runs, directly and over HTTP.
+    pub async fn read_everywhere(&mut self, keys: &[KeyUse]) {
+        for asked in self.world.asked() {
+            for KeyUse { name, .. } in keys {
+                self.directly(&asked, name, Ask::Get, None).await;
+                self.by_http(&asked.name, name, Ask::Get, None).await;
+            }
+        }
+    }
 }
 
 fn count(level: usize) -> u32 {
     u32::try_from(level).unwrap_or(u32::MAX)
 }
 
-fn version(version: tako_types::Version) -> Version {
-    Version::new(version.micros, version.origin)
+fn micros(time: Duration) -> u64 {
+    u64::try_from(time.as_micros()).unwrap_or(u64::MAX)
 }
 
 async fn put(asked: &Asked, write: Write) -> Outcome {
@@ -179,102 +291,4 @@ async fn get(asked: &Asked, read: &Read) -> Outcome {
         },
         Err(_) => Outcome::Unavailable,
     }
-}
-
-/// What a record says to a client.
-fn answer(record: Option<&Record>, now_micros: u64) -> Answer {
-    match record {
-        None => Answer::Absent { version: None },
-        Some(record) if !record.is_live_at(now_micros) => {
-            Answer::Absent { version: Some(version(record.version())) }
-        }
-        Some(record) => {
-            let bytes = record.value();
-            let digits = bytes.iter().take_while(|byte| byte.is_ascii_digit());
-            let value = digits.fold(0u64, |sum, digit| {
-                sum.wrapping_mul(10).wrapping_add(u64::from(digit - b'0'))
-            });
-            Answer::Found { value, version: version(record.version()) }
-        }
-    }
-}
-
-/// Reads every key once through every process that runs.
-pub async fn read_everywhere(world: &World, notes: &Notes, keys: &[String]) {
-    let published = world.published();
-    for asked in world.asked() {
-        for name in keys {
-            let stored = key(name);
-            let quorum = published.quorum(stored.partition(published.partitions_log2()));
-            let invoked_at = world.micros();
-            let outcome = get(&asked, &Read { key: stored, r: None }).await;
-            notes.push(Operation {
-                client: 1_000,
-                key: name.clone(),
-                n: count(quorum.n),
-                invoked_at,
-                returned_at: Some(world.micros()),
-                op: Op::Get { r: count(quorum.r) },
-                outcome,
-            });
-        }
-    }
-}
-
-/// What every node by itself holds of the keys it is a replica of.
-///
-/// # Errors
-/// A node that cannot say.
-pub async fn dumps(world: &World, keys: &[String]) -> Result<Vec<Dump>, String> {
-    let published = world.published();
-    let mut dumps = Vec::new();
-    for (id, node) in world.nodes() {
-        let engine = node.replica.engine();
-        let mut dump = Dump { replica: id.clone(), asked_at: world.micros(), ..Dump::default() };
-        for name in keys {
-            let stored = key(name);
-            let p = stored.partition(published.partitions_log2());
-            if !published.is_replica(engine.node(), p) {
-                continue;
-            }
-            // A read may wait for one of the same block that hangs since a store outage.
-            let mut tries = 0;
-            let vote = loop {
-                match engine.vote(p, &stored).await {
-                    Ok(vote) => break vote,
-                    Err(error) if tries == 5 => return Err(format!("{id}: {error}")),
-                    Err(_) => tries += 1,
-                }
-            };
-            let said = answer(vote.record.as_ref(), engine.clock().now_micros());
-            dump.answers.insert(name.clone(), said);
-        }
-        let held = published.partitions_of(engine.node());
-        let uncovered = held.into_iter().map(|p| engine.partition_status(p).uncovered as u64);
-        dump.uncovered = uncovered.sum();
-        dump.answered_at = world.micros();
-        dumps.push(dump);
-    }
-    Ok(dumps)
-}
-
-/// One dump of all nodes together: of each key the newest answer.
-#[must_use]
-pub fn together(dumps: &[Dump]) -> Dump {
-    let mut all = Dump { replica: "the store".to_owned(), ..Dump::default() };
-    let rank = |answer: &Answer| match answer {
-        Answer::Found { version, .. } => Some(*version),
-        Answer::Absent { version } => *version,
-    };
-    for dump in dumps {
-        all.asked_at = dump.asked_at;
-        all.answered_at = dump.answered_at;
-        for (key, answer) in &dump.answers {
-            let newest = all.answers.entry(key.clone()).or_insert(*answer);
-            if rank(newest) < rank(answer) {
-                *newest = *answer;
-            }
-        }
-    }
-    all
 }

@@ -200,6 +200,7 @@ fn show(outcome: &Outcome) -> Result<(), SimError> {
         writeln!(out, "  {line}")?;
     }
     writeln!(out, "faults: {}", list(&outcome.faults))?;
+    writeln!(out, "asked: {}", list(&outcome.asked))?;
     writeln!(out, "answers: {}", list(&outcome.answers))?;
     writeln!(out, "checked: {}", list(&outcome.considered))?;
     match outcome.wrong.as_slice() {
@@ -223,6 +224,7 @@ struct Totals {
     done: u64,
     bad: Vec<Outcome>,
     faults: BTreeMap<String, u64>,
+    asked: BTreeMap<String, u64>,
     answers: BTreeMap<String, u64>,
     considered: BTreeMap<String, usize>,
     simulated_seconds: f64,
@@ -278,6 +280,7 @@ fn many(args: &SimArgs, child: &[String]) -> Result<bool, SimError> {
         totals.simulated_seconds / 60.0
     )?;
     writeln!(out, "faults: {}", list(&totals.faults))?;
+    writeln!(out, "asked: {}", list(&totals.asked))?;
     writeln!(out, "answers: {}", list(&totals.answers))?;
     writeln!(out, "checked: {}", list(&totals.considered))?;
     if totals.bad.is_empty() {
@@ -305,6 +308,7 @@ fn note(args: &SimArgs, totals: &mut Totals, outcome: &Outcome, began: Instant) 
         }
     };
     add(&mut totals.faults, &outcome.faults);
+    add(&mut totals.asked, &outcome.asked);
     add(&mut totals.answers, &outcome.answers);
     for (check, n) in &outcome.considered {
         *totals.considered.entry(check.clone()).or_default() += n;

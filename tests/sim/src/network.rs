@@ -5,7 +5,8 @@
 //!                                               ▲ fates from the seed, cuts, crashes
 //! ```
 //! A message is one RPC frame: the network reads the length before each and nothing else. Streams
-//! whose lengths make no sense (HTTP) are only late. Invariants: all that happens comes from the
+//! whose lengths make no sense (HTTP) are as TCP makes them: late or reset, and after bytes that
+//! vanished in a cut nothing more arrives. Invariants: all that happens comes from the
 //! seed and from what the world switches, time is tokio's alone, and a life that was ended by a
 //! crash has no effect any more. Make it inside a runtime whose time is paused from the start.
 //!

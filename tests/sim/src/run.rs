@@ -11,13 +11,14 @@ use std::{
 use serde::{Deserialize, Serialize};
 use tako_checkers::{Options, check_all};
 use tako_types::config::Config;
-use tokio::time::{Instant, sleep_until};
+use tokio::time::{Instant, sleep, sleep_until};
 use tracing_subscriber::fmt::{format::Writer, time::FormatTime};
 
 use crate::{
     chance::Chance,
-    client::{self, Notes},
-    entropy,
+    client::Client,
+    dump, entropy, load,
+    notes::Notes,
     plan::{Fault, plan},
     scenario::Scenario,
     world::World,
@@ -25,6 +26,8 @@ use crate::{
 
 /// Longest time until all serve, and until all is quiet after the last fault.
 const SETTLE_MAX: Duration = Duration::from_secs(900);
+/// Longest time on the way, and some for what it does when it comes.
+const LATE_MAX: Duration = Duration::from_secs(3);
 
 /// What to run.
 #[derive(Debug, Clone)]
@@ -50,6 +53,9 @@ pub struct Outcome {
     pub plan: Vec<String>,
     /// Faults that happened, by kind.
     pub faults: BTreeMap<String, u64>,
+    /// What clients asked, by kind and way.
+    #[serde(default)]
+    pub asked: BTreeMap<String, u64>,
     /// Answers of clients, by kind.
     pub answers: BTreeMap<String, u64>,
     /// What each check looked at.
@@ -76,6 +82,11 @@ pub fn run(order: &Order) -> Result<Outcome, String> {
         .start_paused(true)
         .build()
         .map_err(|error| format!("no runtime: {error}"))?;
+    let chance = Chance::new(order.seed).part(order.scenario.name);
+    let mut order = order.clone();
+    if load::keeps_tombstones(&chance) {
+        order.scenario = load::without_collection(&order.scenario);
+    }
     let text = order.scenario.configuration();
     let dir = std::env::temp_dir().join(format!("tako-sim-{}", std::process::id()));
     std::fs::create_dir_all(&dir).map_err(|error| format!("{}: {error}", dir.display()))?;
@@ -83,7 +94,7 @@ pub fn run(order: &Order) -> Result<Outcome, String> {
     let written = std::fs::write(&file, &text);
     let outcome = written
         .map_err(|error| format!("{}: {error}", file.display()))
-        .and_then(|()| runtime.block_on(simulate(order, &text, file)));
+        .and_then(|()| runtime.block_on(simulate(&order, &text, file)));
     runtime.shutdown_background();
     let _best_effort = std::fs::remove_dir_all(&dir);
     outcome
@@ -136,7 +147,9 @@ async fn simulate(order: &Order, text: &str, file: std::path::PathBuf) -> Result
     }
     outcome.faults =
         world.counts().all().into_iter().map(|(kind, n)| (kind.to_owned(), n)).collect();
-    for operation in &notes.history().operations {
+    outcome.wrong.extend(notes.all_wrong());
+    outcome.asked = notes.asked();
+    for operation in &notes.history(&[]).operations {
         let kind = format!("{:?}", operation.outcome);
         let kind = kind.split([' ', '{']).next().unwrap_or_default().to_owned();
         *outcome.answers.entry(kind).or_default() += 1;
@@ -155,16 +168,14 @@ async fn go(
     outcome: &mut Outcome,
 ) -> Result<(), String> {
     let scenario = &order.scenario;
-    let keys = client::key_names(scenario.keys);
+    let keys = load::keys(scenario.keys, load::keeps_tombstones(chance));
     world.start_all(SETTLE_MAX).await?;
     let began = Instant::now();
     let until = began + scenario.load;
     let clients: Vec<_> = (0..scenario.clients)
         .map(|n| {
-            let id = u32::try_from(n).unwrap_or(u32::MAX);
-            let chance = chance.part(&format!("client {id}"));
-            let (world, notes, keys) = (world.clone(), notes.clone(), keys.clone());
-            tokio::spawn(client::run(world, notes, id, chance, keys, scenario.think, until))
+            let client = Client::new(world, notes, n, chance.part(&format!("client {n}")));
+            tokio::spawn(client.run(keys.clone(), scenario.think, until))
         })
         .collect();
     let clocks = planned.iter().any(|planned| matches!(planned.fault, Fault::Clock { .. }));
@@ -178,18 +189,22 @@ async fn go(
         client.await.map_err(|error| format!("a client: {error}"))?;
     }
     world.settle(SETTLE_MAX).await?;
-    client::read_everywhere(world, notes, &keys).await;
+    // What was on its way to a process over a cut that is healed now has come by then.
+    sleep(LATE_MAX).await;
+    let mut reader = Client::new(world, notes, 1_000, chance.part("reader"));
+    reader.read_everywhere(&keys).await;
+    drop(reader);
     // Nothing differs any more, so nothing was written back; should it have been, it is covered.
     world.quiet(SETTLE_MAX).await?;
-    let dumps = client::dumps(world, &keys).await?;
+    let dumps = dump::dumps(world, &keys).await?;
     let covered_at = world.micros();
     world.rebuild(SETTLE_MAX).await?;
-    let rebuilt = client::together(&client::dumps(world, &keys).await?);
+    let rebuilt = dump::together(&dump::dumps(world, &keys).await?);
     let options = Options {
         clock_slack_micros: if clocks { 4_000_000_000 } else { 1_000_000 },
         ..Options::default()
     };
-    let report = check_all(&notes.history(), &dumps, Some((&rebuilt, covered_at)), &options);
+    let report = check_all(&notes.history(&dumps), &dumps, Some((&rebuilt, covered_at)), &options);
     for check in &report.checks {
         outcome.considered.insert(check.name.to_owned(), check.verdict.considered);
         for violation in &check.verdict.violations {

@@ -21,10 +21,12 @@ use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 use crate::{
     chance::Chance,
+    client,
     clock::SimClock,
     counts::FaultCounts,
     disk::{Crash, SimDisk},
-    network::{CutKind, LinkFaults, SimNetwork},
+    door::Door,
+    network::{CutKind, HostNetwork, LinkFaults, SimNetwork},
     plan::Fault,
     scenario::Scenario,
     store::SimStore,
@@ -67,6 +69,8 @@ struct Machine {
 
 struct Running {
     node: Option<Arc<Node>>,
+    /// Its way in by HTTP.
+    door: Option<Door>,
     dead: CancellationToken,
 }
 
@@ -276,12 +280,25 @@ impl World {
             }
         }
         for machine in self.inner.machines.lock().iter() {
-            if let Some(Running { node: Some(node), dead }) = &machine.running {
+            if let Some(Running { node: Some(node), dead, .. }) = &machine.running {
                 let serving = node.serving.clone();
                 all.push(Asked { name: machine.id.clone(), serving, dead: dead.clone() });
             }
         }
         all
+    }
+
+    /// The names of all nodes and proxies, whether they run or not.
+    #[must_use]
+    pub fn processes(&self) -> Vec<String> {
+        let nodes = (0..self.inner.scenario.nodes).map(|n| format!("n{}", n + 1));
+        nodes.chain((0..self.inner.scenario.proxies).map(|n| format!("p{}", n + 1))).collect()
+    }
+
+    /// The network as a client's host sees it.
+    #[must_use]
+    pub fn network_of(&self, client: &str) -> HostNetwork {
+        self.inner.network.as_host(client, 1)
     }
 
     /// The nodes that run, by name.
@@ -305,7 +322,7 @@ impl World {
         let life = machine.life;
         let id = machine.id.clone();
         let dead = CancellationToken::new();
-        machine.running = Some(Running { node: None, dead: dead.clone() });
+        machine.running = Some(Running { node: None, door: None, dead: dead.clone() });
         machine.disk.remember();
         let options = {
             let (world, name) = (self.clone(), format!("disk work of {id} {life}"));
@@ -347,7 +364,7 @@ impl World {
                 let options = NodeOptions { store: Some(store.clone()), ..options() };
                 match Node::start(options, dead.clone()).await {
                     Ok(node) => {
-                        world.took_off(n, life, node).await;
+                        world.took_off(n, life, node, &dead).await;
                         return;
                     }
                     Err(error) => world.say(|| format!("{id} cannot start: {error}")),
@@ -358,13 +375,20 @@ impl World {
     }
 
     /// A node has started, unless it crashed meanwhile.
-    async fn took_off(&self, n: usize, life: u64, node: Arc<Node>) {
+    async fn took_off(&self, n: usize, life: u64, node: Arc<Node>, dead: &CancellationToken) {
+        let id = format!("n{}", n + 1);
+        let network = self.inner.network.as_host(&id, life);
+        let opened = Door::open(&network, &id, &node.serving, dead).await;
+        if let Err(error) = &opened {
+            self.say(|| format!("{id} has no HTTP: {error}"));
+        }
         let is_current = {
             let mut machines = self.inner.machines.lock();
             let machine = &mut machines[n];
             match &mut machine.running {
                 Some(running) if machine.life == life => {
                     running.node = Some(node.clone());
+                    running.door = opened.ok();
                     true
                 }
                 _ => false,
@@ -398,6 +422,11 @@ impl World {
             };
             match Proxy::start(options, dead.clone()).await {
                 Ok(Some(proxy)) => {
+                    let network = world.inner.network.as_host(&id, life);
+                    let opened = Door::open(&network, &id, &proxy.serving, &dead).await;
+                    if let Err(error) = opened {
+                        world.say(|| format!("{id} has no HTTP: {error}"));
+                    }
                     world.inner.proxies.lock()[n].running = Some((Arc::new(proxy), dead));
                 }
                 Ok(None) => {}
@@ -632,20 +661,24 @@ impl World {
     }
 
     fn hosts(&self) -> Vec<String> {
-        let nodes = (0..self.inner.scenario.nodes).map(|n| format!("n{}", n + 1));
-        nodes.chain((0..self.inner.scenario.proxies).map(|n| format!("p{}", n + 1))).collect()
+        let mut hosts = self.processes();
+        hosts.extend((0..self.inner.scenario.clients).map(client::host));
+        hosts
     }
 
     fn drain(&self, n: usize, down: Duration) {
-        let (node, life) = {
+        let (node, door, life) = {
             let machines = self.inner.machines.lock();
             let machine = &machines[n];
-            let Some(Running { node: Some(node), .. }) = &machine.running else { return };
-            (node.clone(), machine.life)
+            let Some(Running { node: Some(node), door, .. }) = &machine.running else { return };
+            (node.clone(), door.clone(), machine.life)
         };
         self.inner.counts.add("node drained");
         let world = self.clone();
         self.inner.tasks.spawn(async move {
+            if let Some(door) = door {
+                door.close().await;
+            }
             node.drain(DRAIN_MAX).await;
             {
                 let mut machines = world.inner.machines.lock();

@@ -18,6 +18,31 @@ fn a_few_seeds_of_every_scenario_show_nothing_wrong() {
     let text = text(&output);
     assert!(output.status.success() && text.contains("nothing wrong"), "{text}");
     assert!(text.contains("16 seeds from 1000"), "{text}");
+    let asked = text.lines().find_map(|line| line.strip_prefix("asked: ")).expect("a line");
+    let kinds: Vec<&str> =
+        asked.split(", ").filter_map(|part| part.split_once(' ')).map(|(_, kind)| kind).collect();
+    for kind in [
+        "get by http",
+        "head by http",
+        "put with ttl by http",
+        "put with timestamp by http",
+        "put with ttl and timestamp by http",
+        "delete by http",
+        "delete with timestamp by http",
+        "put with ttl directly",
+        "http 200",
+        "http 204",
+        "http 304",
+        "http 400",
+        "http 404",
+        "http 413",
+        "http 503",
+        "http not connected",
+        "http without an answer",
+        "on a kept connection",
+    ] {
+        assert!(kinds.contains(&kind), "no {kind} among {asked}");
+    }
 }
 
 #[test]

@@ -12,7 +12,7 @@ use std::{
     time::Duration,
 };
 
-use tako_flatbuf::MemoryNetwork;
+use tako_flatbuf::{MemoryNetwork, Network, TcpNetwork};
 use tako_gateway::{Gateway, GatewayOptions};
 use tako_journal::{Blocking, FsDisk};
 use tako_node_core::{
@@ -24,7 +24,7 @@ use tako_types::{Clock, NodeId, SystemClock};
 use tempfile::TempDir;
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
-    net::{TcpListener, TcpStream},
+    net::TcpStream,
     task::JoinHandle,
     time::{Instant, sleep, timeout},
 };
@@ -102,8 +102,8 @@ impl Place {
         let store = Store::in_memory();
         let clock = Arc::new(SkewedClock::default());
         let node = start_node(&dir, &network, &store, &clock, "n1").await;
-        let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
-        let address = listener.local_addr().expect("its address");
+        let listener = TcpNetwork.listen("127.0.0.1:0").await.expect("a port");
+        let address = listener.address().parse().expect("its address");
         let shutdown = CancellationToken::new();
         let gateway = Gateway::new(node.serving.clone(), options);
         let served = tokio::spawn(tako_gateway::serve(listener, gateway, shutdown.clone()));

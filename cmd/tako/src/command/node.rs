@@ -5,12 +5,12 @@
 use std::{process::ExitCode, sync::Arc, time::Duration};
 
 use clap::Args;
+use tako_flatbuf::Listener;
 use tako_gateway::{Gateway, GatewayOptions};
 use tako_journal::{Blocking, FsDisk};
 use tako_node_core::node::{JOURNAL_FILE_BYTES, Node, NodeError, NodeOptions};
 use tako_snapshot::{Store, StoreSettings};
 use tako_types::{NodeId, SystemClock, config::parse_duration};
-use tokio::net::TcpListener;
 
 use super::seed;
 use crate::{
@@ -94,9 +94,7 @@ pub(crate) async fn run(args: NodeArgs) -> Result<ExitCode, Failure> {
     };
     match listener {
         Some(listener) => {
-            if let Ok(address) = listener.local_addr() {
-                tracing::info!(node = %id, http = %address, "node listens");
-            }
+            tracing::info!(node = %id, http = listener.address(), "node listens");
             let gateway = Gateway::new(node.serving.clone(), GatewayOptions::default());
             tako_gateway::serve(listener, gateway, shutdown).await;
         }
@@ -114,7 +112,7 @@ async fn http(
     id: &NodeId,
     port: Option<u16>,
     insecure: bool,
-) -> Result<Option<TcpListener>, Failure> {
+) -> Result<Option<Box<dyn Listener>>, Failure> {
     let current = node.config.current();
     let Some(configured) = current.node(id) else { return Ok(None) };
     match port.or(configured.http_port) {

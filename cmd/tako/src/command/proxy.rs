@@ -64,9 +64,7 @@ pub(crate) async fn run(args: ProxyArgs) -> Result<ExitCode, Failure> {
         return Ok(ExitCode::SUCCESS);
     };
     looks.pass_to(proxy.look.clone());
-    if let Ok(address) = listener.local_addr() {
-        tracing::info!(proxy = args.id, http = %address, "proxy listens");
-    }
+    tracing::info!(proxy = args.id, http = listener.address(), "proxy listens");
     let gateway = Gateway::new(proxy.serving.clone(), GatewayOptions::default());
     tako_gateway::serve(listener, gateway, shutdown).await;
     proxy.stop().await;

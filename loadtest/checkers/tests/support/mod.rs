@@ -36,12 +36,13 @@ pub(crate) fn put_until(
     version: u64,
     expires_at: u64,
 ) -> Operation {
-    let op = Op::Put { value, w: 2, expires_at: Some(expires_at), timestamp: None };
+    let op =
+        Op::Put { value, w: 2, expires_at: Some(expires_at), expires_by: None, timestamp: None };
     operation(from, Some(to), op, Outcome::Acked { version: v(version) })
 }
 
 pub(crate) fn plain(value: u64) -> Op {
-    Op::Put { value, w: 2, expires_at: None, timestamp: None }
+    Op::Put { value, w: 2, expires_at: None, expires_by: None, timestamp: None }
 }
 
 /// A delete at w=2, acknowledged.

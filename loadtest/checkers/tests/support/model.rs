@@ -114,7 +114,7 @@ impl Run {
         let new = i + 1_000;
         let expires_at =
             (step.act == Act::PutThatExpires).then_some(now + 50 + step.choice % 1_000);
-        let put = Op::Put { value: new, w: 2, expires_at, timestamp: None };
+        let put = Op::Put { value: new, w: 2, expires_at, expires_by: None, timestamp: None };
         let delete = Op::Delete { w: 2, timestamp: None };
         let cas = |expected| Op::Cas { expected, new: Some(new), w: 2, expires_at: None };
         let named = step.choice.is_multiple_of(2);
@@ -127,7 +127,8 @@ impl Run {
             Act::PutSuperseded => match current {
                 Some(winner) => {
                     let timestamp = Some(winner.version.micros - 1 - step.choice % 50);
-                    let op = Op::Put { value: new, w: 2, expires_at: None, timestamp };
+                    let op =
+                        Op::Put { value: new, w: 2, expires_at: None, expires_by: None, timestamp };
                     (op, Outcome::Superseded { version: winner.version }, None)
                 }
                 None => (put, Outcome::Unknown, None),

@@ -211,7 +211,7 @@ async fn a_plain_stream_is_late_but_whole_and_in_order_and_ends() {
     let (network, counts) = network(9);
     network.set_faults(slow(true));
     let (mut near, mut far, _listening) = pair(&network).await;
-    let rates = LinkFaults { lose: 1.0, duplicate: 1.0, reset: 1.0, ..slow(true) };
+    let rates = LinkFaults { lose: 1.0, duplicate: 1.0, ..slow(true) };
     network.set_faults(rates);
     for word in ["GET / ", "HTTP/1.1", "\r\n", "\r\n"] {
         near.write_all(word.as_bytes()).await.expect("open");
@@ -221,6 +221,49 @@ async fn a_plain_stream_is_late_but_whole_and_in_order_and_ends() {
     far.read_to_string(&mut text).await.expect("whole");
     assert_eq!(text, "GET / HTTP/1.1\r\n\r\n");
     assert!(counts.all().is_empty());
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_plain_stream_waits_over_a_stalling_cut_and_goes_on() {
+    let (network, _) = network(13);
+    let (mut near, mut far, _listening) = pair(&network).await;
+    network.cut("a", "b", CutKind::Stall);
+    near.write_all(b"GET / HTTP/1.1\r\n\r\n").await.expect("open");
+    let mut head = [0; 18];
+    assert!(timeout(SECOND, far.read_exact(&mut head)).await.is_err(), "it came over the cut");
+    network.heal("a", "b");
+    far.read_exact(&mut head).await.expect("healed");
+    assert_eq!(&head, b"GET / HTTP/1.1\r\n\r\n");
+}
+
+#[tokio::test(start_paused = true)]
+async fn after_bytes_that_vanished_nothing_more_of_a_plain_stream_arrives() {
+    let (network, _) = network(14);
+    let (mut near, mut far, _listening) = pair(&network).await;
+    near.write_all(b"GET / HTTP").await.expect("open");
+    let mut some = [0; 10];
+    far.read_exact(&mut some).await.expect("open");
+    near.write_all(b"/1.1\r\n").await.expect("open");
+    network.cut("a", "b", CutKind::Vanish);
+    near.write_all(b"\r\n").await.expect("nobody knows yet");
+    network.heal("a", "b");
+    near.write_all(b"more").await.expect("nobody knows yet");
+    near.shutdown().await.expect("nobody knows yet");
+    let read = timeout(SECOND, far.read(&mut some)).await;
+    assert!(read.is_err(), "{read:?} of a stream with a hole");
+    far.write_all(b"HTTP/1.1 200 OK").await.expect("the other way is whole");
+    near.read_exact(&mut some).await.expect("the other way is whole");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_plain_stream_is_reset_like_any() {
+    let (network, counts) = network(15);
+    let (mut near, mut far, _listening) = pair(&network).await;
+    network.set_faults(LinkFaults { reset: 1.0, ..LinkFaults::quiet() });
+    near.write_all(b"GET / HTTP/1.1\r\n\r\n").await.expect("written, then reset");
+    let error = far.read(&mut [0; 1]).await.expect_err("reset");
+    assert_eq!(error.kind(), ErrorKind::ConnectionReset);
+    assert!(counts.all().contains_key("connection reset"));
 }
 
 #[tokio::test(start_paused = true)]

@@ -180,6 +180,7 @@ impl State {
             return note("unheard", Duration::ZERO);
         }
         if cut == Some(CutKind::Vanish) {
+            way.lost_one();
             self.counts.add("frame vanished in a cut");
             return note("vanished", Duration::ZERO);
         }
@@ -188,7 +189,7 @@ impl State {
                 self.counts.add("frame lost");
                 note("lost", Duration::ZERO);
             }
-            Fate::Reset { delay } if is_frame => {
+            Fate::Reset { delay } => {
                 self.counts.add("connection reset");
                 note("reset", delay);
                 connection.sides[side].reset_by(now);
@@ -208,7 +209,7 @@ impl State {
                 }
                 way.take_reader(wakers);
             }
-            Fate::Lost | Fate::Reset { .. } | Fate::Arrives { .. } => {
+            Fate::Lost | Fate::Arrives { .. } => {
                 // A plain stream is as TCP makes it: late, but whole and in order.
                 let delay = faults.latency(&mut way.chance);
                 note("sent plainly", delay);

@@ -65,6 +65,11 @@ impl Cutter {
         whole.then(|| Piece::Frame(self.partial.split().freeze()))
     }
 
+    /// Whether the stream carries no frames, as far as can be seen.
+    pub(super) fn is_plain(&self) -> bool {
+        self.plain
+    }
+
     /// What was begun and not ended.
     pub(super) fn rest(&mut self) -> Option<Bytes> {
         (!self.partial.is_empty()).then(|| self.partial.split().freeze())
@@ -93,6 +98,8 @@ pub(super) struct Way {
     sent: u64,
     /// Latest arrival of what was sent so far.
     last: Instant,
+    /// Bytes of a plain stream vanished: what follows never arrives, for it would arrive garbled.
+    torn: bool,
     /// When the stream's end arrives, once the writer ended it.
     end_at: Option<Instant>,
     /// A frame that arrived and is read in part.
@@ -110,6 +117,7 @@ impl Way {
             bytes: 0,
             sent: 0,
             last: now,
+            torn: false,
             end_at: None,
             current: Bytes::new(),
             reader: None,
@@ -141,6 +149,9 @@ impl Way {
     }
 
     fn put(&mut self, bytes: Bytes, at: Instant) {
+        if self.torn {
+            return;
+        }
         self.bytes += bytes.len();
         self.sent += 1;
         self.queue.insert((at, self.sent), bytes);
@@ -161,7 +172,16 @@ impl Way {
     /// Loses all that is on its way; how many pieces there were.
     pub(super) fn lose_all(&mut self) -> usize {
         self.bytes = 0;
-        std::mem::take(&mut self.queue).len()
+        let lost = std::mem::take(&mut self.queue).len();
+        if lost > 0 {
+            self.lost_one();
+        }
+        lost
+    }
+
+    /// A piece vanished; a plain stream ends with it, and its reader is not told.
+    pub(super) fn lost_one(&mut self) {
+        self.torn |= self.cutter.is_plain();
     }
 
     /// Nobody reads or writes any more.
@@ -199,14 +219,16 @@ impl Way {
 
     /// True once the end has arrived and all was read.
     pub(super) fn is_over(&self, now: Instant) -> bool {
-        self.queue.is_empty()
+        !self.torn
+            && self.queue.is_empty()
             && self.current.is_empty()
             && self.end_at.is_some_and(|end_at| end_at <= now)
     }
 
     /// When something arrives next.
     pub(super) fn next_at(&self) -> Option<Instant> {
-        self.queue.first_key_value().map(|((at, _), _)| *at).or(self.end_at)
+        let end_at = self.end_at.filter(|_| !self.torn);
+        self.queue.first_key_value().map(|((at, _), _)| *at).or(end_at)
     }
 
     /// Keeps who waits to read.

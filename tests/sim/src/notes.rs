@@ -1,0 +1,70 @@
+//! What all clients of a run wrote down; clones share it.
+
+use std::{collections::BTreeMap, sync::Arc};
+
+use parking_lot::Mutex;
+use tako_checkers::{Dump, History, Operation};
+
+use crate::{
+    chance::Chance,
+    load::{Ask, Given, KeyUse},
+    resolve::{Doubts, resolved},
+};
+
+#[derive(Debug, Default)]
+struct Inner {
+    history: History,
+    doubts: Doubts,
+    given: Given,
+    asked: BTreeMap<String, u64>,
+    wrong: Vec<String>,
+}
+
+/// See the module.
+#[derive(Debug, Clone, Default)]
+pub struct Notes(Arc<Mutex<Inner>>);
+
+impl Notes {
+    /// The history so far, with what was uncertain settled as far as it and the dumps tell.
+    #[must_use]
+    pub fn history(&self, dumps: &[Dump]) -> History {
+        let inner = self.0.lock();
+        resolved(inner.history.clone(), &inner.doubts, dumps)
+    }
+
+    /// What was asked so far, by kind and way.
+    #[must_use]
+    pub fn asked(&self) -> BTreeMap<String, u64> {
+        self.0.lock().asked.clone()
+    }
+
+    /// What no client should have been told.
+    #[must_use]
+    pub fn all_wrong(&self) -> Vec<String> {
+        self.0.lock().wrong.clone()
+    }
+
+    /// Draws what is asked next of a key.
+    pub(crate) fn draw(&self, chance: &mut Chance, key: &KeyUse, now: u64, seen: u64) -> Ask {
+        self.0.lock().given.draw(chance, key, now, seen)
+    }
+
+    /// Adds an operation; a write that is not sure to be in force is written down as acknowledged.
+    pub(crate) fn push(&self, operation: Operation, process: &str, is_sure: bool) {
+        let mut inner = self.0.lock();
+        if !is_sure {
+            let index = inner.history.operations.len();
+            inner.doubts.uncertain.insert(index);
+        }
+        inner.doubts.processes.push(process.to_owned());
+        inner.history.push(operation);
+    }
+
+    pub(crate) fn count(&self, what: &str) {
+        *self.0.lock().asked.entry(what.to_owned()).or_default() += 1;
+    }
+
+    pub(crate) fn wrong(&self, what: String) {
+        self.0.lock().wrong.push(what);
+    }
+}
