@@ -159,7 +159,9 @@ impl Node {
         let mut watcher = ConfigWatcher::new(options.source.clone(), options.network.clone());
         let first = match newest_kept(options.disk.as_ref(), folder.etc()) {
             Some(kept) => kept,
-            None => watcher.first(&shutdown).await?.ok_or(NodeError::Stopped)?,
+            None => {
+                watcher.first(options.store.as_ref(), &shutdown).await?.ok_or(NodeError::Stopped)?
+            }
         };
         let config =
             Arc::new(ConfigCell::new(first, options.disk.clone(), Some(folder.etc().to_owned()))?);

@@ -75,7 +75,7 @@ impl Proxy {
         let mut watcher = ConfigWatcher::new(options.source.clone(), options.network.clone());
         let first = match newest_kept(options.disk.as_ref(), &etc) {
             Some(kept) => kept,
-            None => match watcher.first(&shutdown).await? {
+            None => match watcher.first(None, &shutdown).await? {
                 Some(first) => first,
                 None => return Ok(None),
             },

@@ -1,6 +1,9 @@
 //! Why a coordinator does not start, or does not take a document.
 
-use std::path::PathBuf;
+use std::{
+    io::ErrorKind::{AddrInUse, InvalidInput, PermissionDenied},
+    path::PathBuf,
+};
 
 use tako_types::{
     ErrorKind,
@@ -60,7 +63,7 @@ pub enum CoordinatorError {
         known: String,
     },
     /// The address cannot be listened on.
-    #[error("cannot listen on {address}: {source}; is another coordinator running there?")]
+    #[error("cannot listen on {address}: {source}{}", hint(.source))]
     Bind {
         /// The address.
         address: String,
@@ -73,9 +76,6 @@ pub enum CoordinatorError {
     /// The store does not answer.
     #[error("the store of configurations: {0}")]
     Store(#[from] StoreError),
-    /// The HTTP server stopped by itself.
-    #[error("the HTTP server: {0}")]
-    Serve(std::io::Error),
 }
 
 impl CoordinatorError {
@@ -89,9 +89,21 @@ impl CoordinatorError {
             | Self::UnknownId { .. } => ErrorKind::Invalid,
             Self::EpochConflict { .. } => ErrorKind::Conflict,
             Self::Published(error) => error.kind(),
-            Self::File { .. } | Self::Bind { .. } | Self::Store(_) | Self::Serve(_) => {
-                ErrorKind::Unavailable
+            // A refused address is the operator's to change; a taken one may become free.
+            Self::Bind { source, .. }
+                if matches!(source.kind(), PermissionDenied | InvalidInput) =>
+            {
+                ErrorKind::Invalid
             }
+            Self::File { .. } | Self::Bind { .. } | Self::Store(_) => ErrorKind::Unavailable,
         }
+    }
+}
+
+/// What to look for when an address cannot be had.
+fn hint(error: &std::io::Error) -> &'static str {
+    match error.kind() {
+        AddrInUse => "; is another coordinator running there?",
+        _ => "",
     }
 }

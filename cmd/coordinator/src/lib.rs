@@ -4,15 +4,19 @@
 //! under which number) → `tako_ring::publish` → [`ConfigStore`] (create-only), disk → `GET
 //! /configuration`. A document that is refused changes nothing: the one in force stays, the reason
 //! is logged and shown in `GET /status`.
-//! Calls: types, ring. Called by: `cmd/tako`.
+//! Network, disk, store and the place of blocking work come in by [`CoordinatorOptions`].
+//! Calls: types, ring, journal (disks), flatbuf (networks), node-core (kept documents). Called by:
+//! `cmd/tako`, `tests/sim`.
 
 mod coordinator;
 mod decide;
-mod disk;
 mod error;
+mod files;
 mod http;
+mod publisher;
+mod server;
 mod store;
 
-pub use coordinator::{Coordinator, CoordinatorOptions, run};
+pub use coordinator::{Coordinator, CoordinatorOptions, InForce};
 pub use error::CoordinatorError;
 pub use store::{ConfigStore, Created, StoreError};

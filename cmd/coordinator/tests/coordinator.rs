@@ -7,6 +7,8 @@ use std::{
 };
 
 use tako_coordinator::{ConfigStore, Coordinator, CoordinatorError, CoordinatorOptions, Created};
+use tako_flatbuf::{MemoryNetwork, Network, TcpNetwork};
+use tako_journal::{Blocking, fault::MemDisk, replace_file};
 use tako_snapshot::Store;
 use tako_types::{ErrorKind, config::Published};
 use tempfile::TempDir;
@@ -59,23 +61,16 @@ impl Case {
     fn options(&self, id: &str) -> CoordinatorOptions {
         let var = self.folder.path().join("var");
         CoordinatorOptions {
-            bind: Some(([127, 0, 0, 1], 0).into()),
+            bind: Some("127.0.0.1:0".to_owned()),
             store: self.store.clone(),
             watch_interval: Duration::from_millis(5),
             store_interval: Duration::from_millis(5),
-            ..CoordinatorOptions::new(id, self.file(), var)
+            ..CoordinatorOptions::new(id, self.file(), var, Arc::new(TcpNetwork))
         }
     }
 
     async fn start(&self, id: &str) -> Running {
-        let coordinator = Coordinator::start(self.options(id)).await.expect("it starts");
-        let address = coordinator.local_address().to_string();
-        let reload = coordinator.reload_handle();
-        let (stop, stopped) = oneshot::channel::<()>();
-        let task = tokio::spawn(coordinator.serve(async move {
-            let _ = stopped.await;
-        }));
-        Running { address, reload, stop, task }
+        serve(Coordinator::start(self.options(id)).await.expect("it starts"))
     }
 
     async fn refusal(&self, id: &str) -> CoordinatorError {
@@ -86,17 +81,27 @@ impl Case {
     }
 }
 
+fn serve(coordinator: Coordinator) -> Running {
+    let address = coordinator.local_address();
+    let reload = coordinator.reload_handle();
+    let (stop, stopped) = oneshot::channel::<()>();
+    let task = tokio::spawn(coordinator.serve(async move {
+        let _ = stopped.await;
+    }));
+    Running { address, reload, stop, task }
+}
+
 struct Running {
     address: String,
     reload: Arc<Notify>,
     stop: oneshot::Sender<()>,
-    task: JoinHandle<Result<(), CoordinatorError>>,
+    task: JoinHandle<()>,
 }
 
 impl Running {
     async fn stop(self) {
         self.stop.send(()).expect("it runs");
-        self.task.await.expect("no panic").expect("a clean end");
+        self.task.await.expect("no panic");
     }
 
     /// Status line and headers in lower case, and the body.
@@ -255,7 +260,7 @@ async fn a_coordinator_that_cannot_start_says_why() {
     let case = Case::new();
     let running = case.start("c1").await;
     let mut options = case.options("c1");
-    options.bind = Some(running.address.parse().expect("an address"));
+    options.bind = Some(running.address.clone());
     let error = Coordinator::start(options).await.err().expect("the port is taken");
     assert!(error.to_string().starts_with(&format!("cannot listen on {}", running.address)));
     assert_eq!(error.kind(), ErrorKind::Unavailable);
@@ -319,28 +324,73 @@ async fn a_number_that_somebody_else_took_is_passed_by() {
 }
 
 #[tokio::test]
-async fn a_signal_takes_the_file_at_once() {
+async fn who_is_told_to_look_takes_the_file_at_once() {
     let case = Case::new();
     let mut options = case.options("c1");
     options.watch_interval = Duration::from_secs(3_600);
+    let running = serve(Coordinator::start(options).await.expect("it starts"));
+    running.until_epoch(1).await;
+    for number in [2, 3] {
+        case.write(&format!("{CONFIG}request_deadline: {number}s\n"));
+        running.reload.notify_one();
+        running.until_epoch(number).await;
+    }
+    running.stop().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_coordinator_that_starts_while_the_file_is_written_does_not_publish_a_half() {
+    let network = MemoryNetwork::new();
+    let disk = MemDisk::default();
+    let write = |text: &str| {
+        replace_file(&disk, Path::new("/"), "tako.yaml", text.as_bytes()).expect("written");
+    };
+    let options = || CoordinatorOptions {
+        disk: Arc::new(disk.clone()),
+        blocking: Blocking::Here(Arc::new(|| Duration::ZERO)),
+        ..CoordinatorOptions::new(
+            "c1",
+            "/tako.yaml".into(),
+            "/var".into(),
+            Arc::new(network.as_host("c1")),
+        )
+    };
+    write(&format!("{CONFIG}request_deadline: 7s\n"));
+    drop(Coordinator::start(options()).await.expect("it starts"));
+    // A part that makes sense by itself.
+    write(CONFIG);
+    let start = tokio::spawn(Coordinator::start(options()));
+    tokio::time::sleep(Duration::from_millis(500)).await;
+    write(&format!("{CONFIG}request_deadline: 7s\n"));
+    let coordinator = start.await.expect("no panic").expect("it starts");
+    let published = coordinator.in_force().published();
+    assert_eq!(published.epoch.number, 1, "a half was published");
+    assert_eq!(published.config.cluster.request_deadline, Duration::from_secs(7));
+}
+
+#[tokio::test(start_paused = true)]
+async fn at_the_end_a_connection_that_stays_open_is_waited_for_no_longer_than_the_grace() {
+    let (network, case) = (MemoryNetwork::new(), Case::new());
+    let options = CoordinatorOptions {
+        network: Arc::new(network.as_host("c1")),
+        bind: Some("c1:80".to_owned()),
+        ..case.options("c1")
+    };
     let coordinator = Coordinator::start(options).await.expect("it starts");
-    let address = coordinator.local_address().to_string();
-    let reload = coordinator.reload_handle();
     let (stop, stopped) = oneshot::channel::<()>();
     let task = tokio::spawn(coordinator.serve(async move {
         let _ = stopped.await;
     }));
-    let running = Running { address, reload, stop, task };
-    // Answering means that the handlers are in place: they are installed before.
-    running.until_epoch(1).await;
-    for (number, name) in [(2, "-HUP"), (3, "-USR1")] {
-        case.write(&format!("{CONFIG}request_deadline: {number}s\n"));
-        let sent = std::process::Command::new("kill")
-            .args([name, &std::process::id().to_string()])
-            .status()
-            .expect("kill is there");
-        assert!(sent.success());
-        running.until_epoch(number).await;
-    }
-    running.stop().await;
+    let client = network.as_host("client");
+    let mut stream = client.connect("c1:80").await.expect("it listens");
+    stream.write_all(b"GET /configuration HTTP/1.1\r\n").await.expect("sent");
+    // The head is not whole: the request is open.
+    tokio::time::sleep(Duration::from_secs(1)).await;
+    let asked = tokio::time::Instant::now();
+    stop.send(()).expect("it runs");
+    task.await.expect("no panic");
+    assert!(asked.elapsed() <= Duration::from_secs(5), "{:?}", asked.elapsed());
+    let mut rest = Vec::new();
+    let _cut_or_ended = stream.read_to_end(&mut rest).await;
+    assert!(client.connect("c1:80").await.is_err(), "it still listens");
 }

@@ -17,6 +17,10 @@ pub trait Disk: Send + Sync + fmt::Debug {
     fn create_dir(&self, path: &Path) -> io::Result<()>;
     /// Opens an existing file for reading and writing.
     fn open(&self, path: &Path) -> io::Result<Arc<dyn DiskFile>>;
+    /// Opens an existing file to read it; one that may not be written will do.
+    fn open_to_read(&self, path: &Path) -> io::Result<Arc<dyn DiskFile>> {
+        self.open(path)
+    }
     /// Makes a file; an error if the name is taken.
     fn create(&self, path: &Path) -> io::Result<Arc<dyn DiskFile>>;
     /// Renames a file, in place of another if the name is taken; or a folder.
@@ -43,9 +47,17 @@ pub trait Disk: Send + Sync + fmt::Debug {
 /// # Errors
 /// What the disk says; `NotFound` where there is none.
 pub fn read_all(disk: &dyn Disk, path: &Path) -> io::Result<Vec<u8>> {
-    let file = disk.open(path)?;
+    read_up_to(disk, path, usize::MAX)
+}
+
+/// The first bytes of a file, at most `bytes_max`; fewer only where it has no more.
+///
+/// # Errors
+/// What the disk says; `NotFound` where there is none.
+pub fn read_up_to(disk: &dyn Disk, path: &Path, bytes_max: usize) -> io::Result<Vec<u8>> {
+    let file = disk.open_to_read(path)?;
     let length = usize::try_from(file.len()?).map_err(io::Error::other)?;
-    let mut bytes = vec![0; length];
+    let mut bytes = vec![0; length.min(bytes_max)];
     file.read_at(&mut bytes, 0)?;
     Ok(bytes)
 }
@@ -123,6 +135,10 @@ impl Disk for FsDisk {
 
     fn open(&self, path: &Path) -> io::Result<Arc<dyn DiskFile>> {
         Ok(Arc::new(FsFile(fs::OpenOptions::new().read(true).write(true).open(path)?)))
+    }
+
+    fn open_to_read(&self, path: &Path) -> io::Result<Arc<dyn DiskFile>> {
+        Ok(Arc::new(FsFile(fs::File::open(path)?)))
     }
 
     fn create(&self, path: &Path) -> io::Result<Arc<dyn DiskFile>> {

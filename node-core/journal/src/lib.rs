@@ -26,7 +26,7 @@ mod recover;
 mod writer;
 
 pub use blocking::{Blocking, Pace};
-pub use disk::{Disk, DiskFile, FsDisk, read_all, replace_file, write_all_at};
+pub use disk::{Disk, DiskFile, FsDisk, read_all, read_up_to, replace_file, write_all_at};
 pub use entry::{Durable, Entry, EntryKind, Location, Sink};
 pub use error::{IdentityError, JournalError};
 pub use identity::Identity;

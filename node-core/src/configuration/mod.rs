@@ -4,26 +4,21 @@
 //! only a migration may change is refused with that reason. The process runs without any
 //! coordinator from what it has on disk.
 
+pub mod kept;
 mod source;
 mod watch;
 
-use std::{
-    io,
-    path::{Path, PathBuf},
-    sync::Arc,
-};
+use std::{io, path::PathBuf, sync::Arc};
 
+pub use kept::newest_kept;
 use parking_lot::Mutex;
 pub use source::{ConfigSource, SourceError, fetch_store, load_file};
-use tako_journal::{Disk, read_all, replace_file};
+use tako_journal::Disk;
 use tako_types::{
     Epoch,
     config::{ConfigError, Published, check_change},
 };
 pub use watch::ConfigWatcher;
-
-/// Documents kept on disk.
-const KEPT_COUNT: usize = 10;
 
 /// Why a document was not adopted.
 #[derive(Debug, thiserror::Error)]
@@ -150,45 +145,9 @@ impl ConfigCell {
 
     fn keep(&self, document: &Published) -> Result<(), AdoptError> {
         let Some(folder) = &self.folder else { return Ok(()) };
-        let disk = self.disk.as_ref();
-        replace_file(disk, folder, &file_name(document.epoch.number), &document.encode())
-            .and_then(|()| forget_old(disk, folder))
+        kept::keep(self.disk.as_ref(), folder, document.epoch.number, &document.encode())
             .map_err(|source| AdoptError::Disk { path: folder.clone(), source })
     }
-}
-
-fn file_name(number: u64) -> String {
-    format!("{number:020}.json")
-}
-
-fn documents(disk: &dyn Disk, folder: &Path) -> io::Result<Vec<PathBuf>> {
-    let mut names = disk.list(folder)?;
-    names.retain(|name| name.ends_with(".json"));
-    names.sort();
-    Ok(names.into_iter().map(|name| folder.join(name)).collect())
-}
-
-fn forget_old(disk: &dyn Disk, folder: &Path) -> io::Result<()> {
-    let files = documents(disk, folder)?;
-    for file in &files[..files.len().saturating_sub(KEPT_COUNT)] {
-        disk.remove(file)?;
-    }
-    Ok(())
-}
-
-/// The newest readable document kept in a folder; damaged ones are passed over with a warning.
-#[must_use]
-pub fn newest_kept(disk: &dyn Disk, folder: &Path) -> Option<Published> {
-    for file in documents(disk, folder).ok()?.into_iter().rev() {
-        match read_all(disk, &file)
-            .map_err(|error| error.to_string())
-            .and_then(|bytes| Published::decode(&bytes).map_err(|error| error.to_string()))
-        {
-            Ok(document) => return Some(document),
-            Err(error) => tracing::warn!(file = %file.display(), "kept configuration: {error}"),
-        }
-    }
-    None
 }
 
 #[cfg(test)]

@@ -1,7 +1,10 @@
 use std::sync::Barrier;
 
+use tako_flatbuf::MemoryNetwork;
 use tako_journal::FsDisk;
+use tako_snapshot::Store;
 use tako_types::config::Config;
+use tokio_util::sync::CancellationToken;
 
 use super::*;
 
@@ -56,4 +59,21 @@ fn of_two_documents_of_one_number_the_one_in_force_is_the_one_on_disk() {
         assert_eq!(kept.epoch, cell.epoch());
         assert!(cell.refused().is_some_and(|reason| reason.contains("differs")));
     }
+}
+
+#[tokio::test(start_paused = true)]
+async fn without_coordinators_the_first_document_is_found_in_the_store() {
+    let network = Arc::new(MemoryNetwork::new().as_host("n1"));
+    let source = ConfigSource::Coordinators(vec!["c1:4600".to_owned()]);
+    let store = Store::in_memory();
+    for number in [1, 2] {
+        let bytes = document(number, number).encode().into();
+        store.publish_config(number, bytes).await.expect("published");
+    }
+    let mut watcher = ConfigWatcher::new(source, network);
+    let shutdown = CancellationToken::new();
+    let first = watcher.first(Some(&store), &shutdown);
+    let first = tokio::time::timeout(std::time::Duration::from_secs(60), first).await;
+    let found = first.expect("it waits for a coordinator").expect("no file").expect("no shutdown");
+    assert_eq!(found.epoch.number, 2);
 }

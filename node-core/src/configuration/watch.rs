@@ -3,9 +3,10 @@
 //! Sources in order: the own file, or coordinators (those given and those the document names).
 //! An unreachable source is logged once until it answers again; the document in force stays.
 
-use std::{sync::Arc, time::Duration};
+use std::{collections::BTreeSet, sync::Arc, time::Duration};
 
 use tako_flatbuf::Network;
+use tako_snapshot::Store;
 use tako_types::config::Published;
 use tokio::{
     sync::Notify,
@@ -13,7 +14,9 @@ use tokio::{
 };
 use tokio_util::sync::CancellationToken;
 
-use super::{ConfigCell, ConfigSource, SourceError, load_file, source::fetch_coordinator};
+use super::{
+    ConfigCell, ConfigSource, SourceError, fetch_store, load_file, source::fetch_coordinator,
+};
 
 const EVERY: Duration = Duration::from_secs(3);
 
@@ -44,7 +47,9 @@ impl ConfigWatcher {
                     let named = previous.config.coordinators.values();
                     addresses.extend(named.map(|a| format!("{}:{}", a.host, a.port)));
                 }
-                addresses.dedup();
+                // Whoever does not answer costs its time-out once.
+                let mut asked = BTreeSet::new();
+                addresses.retain(|address| asked.insert(address.clone()));
                 let mut last = Err(SourceError::Coordinator {
                     address: "(none)".to_owned(),
                     reason: "no coordinator is known; give --coordinator or --config".to_owned(),
@@ -60,13 +65,14 @@ impl ConfigWatcher {
         }
     }
 
-    /// The first document: coordinators are asked until one answers (`None` at the shutdown),
-    /// a file is read once.
+    /// The first document: coordinators, and then the store where one is known, are asked until
+    /// one answers (`None` at the shutdown); a file is read once.
     ///
     /// # Errors
     /// [`SourceError`] of the file.
     pub async fn first(
         &mut self,
+        store: Option<&Store>,
         shutdown: &CancellationToken,
     ) -> Result<Option<Published>, SourceError> {
         loop {
@@ -74,6 +80,17 @@ impl ConfigWatcher {
                 Ok(document) => return Ok(Some(document)),
                 Err(error) if matches!(self.source, ConfigSource::File(_)) => return Err(error),
                 Err(error) => self.say(&error),
+            }
+            if let Some(store) = store {
+                let found = tokio::select! {
+                    () = shutdown.cancelled() => return Ok(None),
+                    found = fetch_store(store) => found,
+                };
+                match found {
+                    Ok(Some(document)) => return Ok(Some(document)),
+                    Ok(None) => {}
+                    Err(error) => tracing::debug!("no configuration from the store: {error}"),
+                }
             }
             tokio::select! {
                 () = shutdown.cancelled() => return Ok(None),

@@ -1,7 +1,7 @@
 //! A whole cluster in one process under simulated time, network, disks and store.
 //!
 //! ```text
-//! seed ─► plan (faults at times) ─► world (nodes, proxies, coordinator) ◄─ clients ─► history
+//! seed ─► plan (faults at times) ─► world (nodes, proxies, coordinators) ◄─ clients ─► history
 //!                                     │ network, disks, store, clocks               │
 //!                                     ▼                                            ▼
 //!                               counts of faults                              checkers
@@ -14,12 +14,15 @@ pub mod client;
 pub mod clock;
 pub mod command;
 pub mod contract;
+pub mod coordinators;
 pub mod counts;
 pub mod disk;
 pub mod door;
 pub mod dump;
 pub mod entropy;
+pub mod epochs;
 pub mod http;
+pub mod lines;
 pub mod load;
 pub mod network;
 pub mod notes;
@@ -27,5 +30,6 @@ pub mod plan;
 pub mod resolve;
 pub mod run;
 pub mod scenario;
+pub mod settings;
 pub mod store;
 pub mod world;

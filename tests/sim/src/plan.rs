@@ -6,7 +6,12 @@
 
 use std::{fmt, time::Duration};
 
-use crate::{chance::Chance, disk::Crash, scenario::Scenario};
+use crate::{
+    chance::Chance,
+    disk::Crash,
+    scenario::Scenario,
+    settings::{Bad, Settings},
+};
 
 /// One thing that goes wrong.
 #[derive(Debug, Clone, PartialEq)]
@@ -37,6 +42,26 @@ pub enum Fault {
         proxy: usize,
         /// Until it starts again.
         down: Duration,
+    },
+    /// Coordinators end and start again.
+    CrashCoordinators {
+        /// Which; without one all.
+        which: Option<usize>,
+        /// What of the disk is left; the configuration file always is.
+        disk: Crash,
+        /// Until it starts again.
+        down: Duration,
+        /// The process ends in the middle of disk work: after so many changes; 0 at once.
+        after_changes: u64,
+    },
+    /// The configuration file is replaced while everything runs.
+    Configure {
+        /// By what.
+        file: NewFile,
+        /// A part of it is there first.
+        half: Option<Half>,
+        /// How long a bad one stays.
+        lasts: Duration,
     },
     /// A node leaves in good order and comes back.
     Drain {
@@ -115,6 +140,24 @@ pub enum Fault {
     Snapshotters,
 }
 
+/// A new configuration file.
+#[derive(Debug, Clone, PartialEq)]
+pub enum NewFile {
+    /// Must be taken.
+    Good(Settings),
+    /// Must be refused, and change nothing.
+    Bad(Bad),
+}
+
+/// A file that is being written.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Half {
+    /// How much of it is there, below 1.
+    pub share: f64,
+    /// How long: shorter than the time between two looks.
+    pub lasts: Duration,
+}
+
 impl fmt::Display for Fault {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{self:?}")
@@ -165,6 +208,10 @@ pub enum Kind {
     CrashAll,
     /// A proxy ends.
     Proxy,
+    /// One or all coordinators end.
+    Coordinators,
+    /// The configuration file is replaced.
+    Configure,
     /// A node leaves in good order.
     Drain,
     /// A partition.
@@ -201,6 +248,26 @@ fn draw(kind: Kind, scenario: &Scenario, chance: &mut Chance) -> Fault {
             Fault::CrashAll { disk, down }
         }
         Kind::Proxy => Fault::CrashProxy { proxy: chance.below(scenario.proxies), down },
+        Kind::Coordinators => {
+            let every = [Crash::Kept, Crash::Torn, Crash::Empty, Crash::RolledBack];
+            Fault::CrashCoordinators {
+                which: chance.yes(0.5).then(|| chance.below(scenario.coordinators)),
+                disk: *chance.pick(&every),
+                down,
+                after_changes,
+            }
+        }
+        Kind::Configure => Fault::Configure {
+            file: match chance.yes(0.3) {
+                true => NewFile::Bad(Bad::draw(chance)),
+                false => NewFile::Good(Settings::draw(scenario, chance)),
+            },
+            half: chance.yes(0.5).then(|| Half {
+                share: 1.0 - chance.time(Duration::ZERO, seconds(1)).as_secs_f64(),
+                lasts: chance.time(Duration::from_millis(50), Duration::from_millis(900)),
+            }),
+            lasts,
+        },
         Kind::Drain => Fault::Drain { node, down },
         Kind::Cut => Fault::Cut {
             hosts: chance.number(),

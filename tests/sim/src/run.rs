@@ -71,7 +71,7 @@ pub struct Outcome {
 /// Runs an order on this thread.
 ///
 /// # Errors
-/// What of the surroundings (temporary folder, runtime) is missing.
+/// The runtime is missing.
 pub fn run(order: &Order) -> Result<Outcome, String> {
     entropy::arm(order.seed);
     if order.verbose {
@@ -88,15 +88,8 @@ pub fn run(order: &Order) -> Result<Outcome, String> {
         order.scenario = load::without_collection(&order.scenario);
     }
     let text = order.scenario.configuration();
-    let dir = std::env::temp_dir().join(format!("tako-sim-{}", std::process::id()));
-    std::fs::create_dir_all(&dir).map_err(|error| format!("{}: {error}", dir.display()))?;
-    let file = dir.join("config.yaml");
-    let written = std::fs::write(&file, &text);
-    let outcome = written
-        .map_err(|error| format!("{}: {error}", file.display()))
-        .and_then(|()| runtime.block_on(simulate(&order, &text, file)));
+    let outcome = runtime.block_on(simulate(&order, &text));
     runtime.shutdown_background();
-    let _best_effort = std::fs::remove_dir_all(&dir);
     outcome
 }
 
@@ -123,7 +116,7 @@ impl FormatTime for Simulated {
     }
 }
 
-async fn simulate(order: &Order, text: &str, file: std::path::PathBuf) -> Result<Outcome, String> {
+async fn simulate(order: &Order, text: &str) -> Result<Outcome, String> {
     let scenario = &order.scenario;
     let config = Config::parse(text).map_err(|error| error.to_string())?;
     let published =
@@ -137,7 +130,7 @@ async fn simulate(order: &Order, text: &str, file: std::path::PathBuf) -> Result
         ..Outcome::default()
     };
     let began = Instant::now();
-    let world = World::new(scenario, file, published, &chance);
+    let world = World::new(scenario, published, &chance);
     if order.verbose {
         world.on_line(|line| eprintln!("{line}"));
     }
@@ -145,6 +138,9 @@ async fn simulate(order: &Order, text: &str, file: std::path::PathBuf) -> Result
     if let Err(wrong) = go(order, &world, &notes, &chance, planned, &mut outcome).await {
         outcome.wrong.push(wrong);
     }
+    let (sights, wrong) = world.coordinators().epochs().verdict();
+    outcome.considered.insert("configurations seen".to_owned(), sights);
+    outcome.wrong.extend(wrong);
     outcome.faults =
         world.counts().all().into_iter().map(|(kind, n)| (kind.to_owned(), n)).collect();
     outcome.wrong.extend(notes.all_wrong());
@@ -196,6 +192,7 @@ async fn go(
     drop(reader);
     // Nothing differs any more, so nothing was written back; should it have been, it is covered.
     world.quiet(SETTLE_MAX).await?;
+    world.coordinators().look_at_store().await?;
     let dumps = dump::dumps(world, &keys).await?;
     let covered_at = world.micros();
     world.rebuild(SETTLE_MAX).await?;

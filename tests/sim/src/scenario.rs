@@ -4,7 +4,7 @@
 
 use std::time::Duration;
 
-use crate::plan::Kind;
+use crate::{plan::Kind, settings::Settings};
 
 /// One kind of run.
 #[derive(Debug, Clone)]
@@ -21,6 +21,8 @@ pub struct Scenario {
     pub buckets_per_key: usize,
     /// Proxies.
     pub proxies: usize,
+    /// Coordinators; the first is the master.
+    pub coordinators: usize,
     /// Partitions, a power of two.
     pub partitions: u32,
     /// Between steps.
@@ -48,6 +50,7 @@ const USUAL: Scenario = Scenario {
     buckets: 1,
     buckets_per_key: 1,
     proxies: 1,
+    coordinators: 1,
     partitions: 2,
     snapshot_interval: Duration::from_secs(2),
     tombstone_grace: Duration::from_secs(15),
@@ -68,7 +71,7 @@ pub fn scenarios() -> Vec<Scenario> {
         Scenario {
             name: "network",
             about: "partitions, lost, repeated and overtaking messages",
-            faults: &[Cut, Cut, Links, Proxy],
+            faults: &[Cut, Cut, Links, Proxy, Configure],
             ..USUAL
         },
         Scenario {
@@ -86,7 +89,7 @@ pub fn scenarios() -> Vec<Scenario> {
         Scenario {
             name: "store",
             about: "the object store is away, slow and fails; several snapshotters",
-            faults: &[Store, Store, Snapshotters, Crash],
+            faults: &[Store, Store, Snapshotters, Crash, Configure, Coordinators],
             ..USUAL
         },
         Scenario {
@@ -96,12 +99,32 @@ pub fn scenarios() -> Vec<Scenario> {
             ..USUAL
         },
         Scenario {
+            name: "configuration",
+            about: "the file changes, coordinators end and lose disks, beside other faults",
+            coordinators: 2,
+            faults: &[
+                Configure,
+                Configure,
+                Configure,
+                Coordinators,
+                Coordinators,
+                Cut,
+                Store,
+                Crash,
+                DiskLoss,
+                Proxy,
+            ],
+            fault_every: (Duration::from_millis(200), Duration::from_secs(8)),
+            ..USUAL
+        },
+        Scenario {
             name: "wide",
             about: "five nodes in five buckets, three per key, everything at once",
             nodes: 5,
             buckets: 5,
             buckets_per_key: 3,
             proxies: 2,
+            coordinators: 2,
             partitions: 8,
             faults: ALL,
             ..USUAL
@@ -122,6 +145,9 @@ const ALL: &[Kind] = &[
     Kind::Damage,
     Kind::CrashAll,
     Kind::Proxy,
+    Kind::Coordinators,
+    Kind::Configure,
+    Kind::Configure,
     Kind::Drain,
     Kind::Cut,
     Kind::Cut,
@@ -142,24 +168,9 @@ pub fn scenario(name: &str) -> Option<Scenario> {
 }
 
 impl Scenario {
-    /// The configuration file.
+    /// The first configuration file.
     #[must_use]
     pub fn configuration(&self) -> String {
-        let mut text = format!(
-            "partitions: {}\nsnapshot: {{interval: {}ms, bytes: 1MiB}}\ntombstone_grace: {}s\nvalue_bytes_max: 64KiB\n\
-             journal: {{memory: 1MiB, disk: 64MiB}}\ncache: {{records: 1MiB, memory: 1MiB, disk: 0}}\n\
-             active_deployment: d\ndeployments:\n  d:\n    hash: {{buckets_per_key: {}}}\n    buckets:\n",
-            self.partitions,
-            self.snapshot_interval.as_millis(),
-            self.tombstone_grace.as_secs(),
-            self.buckets_per_key,
-        );
-        for bucket in 0..self.buckets {
-            text.push_str(&format!("      b{}:\n", bucket + 1));
-            for node in (bucket..self.nodes).step_by(self.buckets) {
-                text.push_str(&format!("        n{0}: [n{0}, 4700]\n", node + 1));
-            }
-        }
-        text
+        Settings::of(self).file(self)
     }
 }

@@ -10,7 +10,6 @@ use parking_lot::Mutex;
 use tako_flatbuf::NodeState;
 use tako_journal::Blocking;
 use tako_node_core::{
-    configuration::ConfigSource,
     node::{Node, NodeOptions},
     proxy::{Proxy, ProxyOptions},
     replication::Serving,
@@ -23,9 +22,11 @@ use crate::{
     chance::Chance,
     client,
     clock::SimClock,
+    coordinators::{Coordinators, Surroundings},
     counts::FaultCounts,
     disk::{Crash, SimDisk},
     door::Door,
+    lines::Lines,
     network::{CutKind, HostNetwork, LinkFaults, SimNetwork},
     plan::Fault,
     scenario::Scenario,
@@ -81,9 +82,6 @@ struct ProxyPlace {
     running: Option<(Arc<Proxy>, CancellationToken)>,
 }
 
-/// Takes one line of what happens.
-type Line = Box<dyn Fn(&str) + Send>;
-
 /// See the module; clones are the same world.
 #[derive(Clone)]
 pub struct World {
@@ -92,8 +90,8 @@ pub struct World {
 
 struct Inner {
     scenario: Scenario,
-    config: PathBuf,
     published: Published,
+    coordinators: Coordinators,
     network: SimNetwork,
     store: SimStore,
     counts: FaultCounts,
@@ -105,18 +103,14 @@ struct Inner {
     tasks: TaskTracker,
     /// No machine that is down is started, and no fault is undone, any more.
     over: CancellationToken,
-    lines: Mutex<Option<Line>>,
+    lines: Lines,
 }
 
 impl World {
-    /// A world in which nothing runs yet. `config` is a file with the scenario's configuration.
+    /// A world in which nothing runs yet. `published` is what the scenario's first configuration
+    /// comes to; what lies where stays as it is there.
     #[must_use]
-    pub fn new(
-        scenario: &Scenario,
-        config: PathBuf,
-        published: Published,
-        chance: &Chance,
-    ) -> Self {
+    pub fn new(scenario: &Scenario, published: Published, chance: &Chance) -> Self {
         let counts = FaultCounts::default();
         let began = Instant::now();
         let machine = |n: usize| {
@@ -136,20 +130,32 @@ impl World {
             let id = format!("p{}", n + 1);
             ProxyPlace { id, life: 0, disk: SimDisk::new(counts.clone()), running: None }
         };
+        let network = SimNetwork::new(chance, &counts);
+        let store = SimStore::new(chance, &counts);
+        let (tasks, over, lines) =
+            (TaskTracker::new(), CancellationToken::new(), Lines::new(began));
+        let around = Surroundings {
+            network: network.clone(),
+            store: store.clone(),
+            counts: counts.clone(),
+            tasks: tasks.clone(),
+            over: over.clone(),
+            lines: lines.clone(),
+        };
         let inner = Inner {
-            config,
             published,
-            network: SimNetwork::new(chance, &counts),
-            store: SimStore::new(chance, &counts),
+            coordinators: Coordinators::new(scenario, around, chance),
+            network,
+            store,
             chance: Mutex::new(chance.part("world")),
             machines: Mutex::new((0..scenario.nodes).map(machine).collect()),
             proxies: Mutex::new((0..scenario.proxies).map(proxy).collect()),
             began,
-            tasks: TaskTracker::new(),
-            over: CancellationToken::new(),
+            tasks,
+            over,
             counts,
             scenario: scenario.clone(),
-            lines: Mutex::new(None),
+            lines,
         };
         inner.network.set_connect_max(Some(Duration::from_secs(4)));
         Self { inner: Arc::new(inner) }
@@ -157,13 +163,11 @@ impl World {
 
     /// Tells what happens in the world, line by line.
     pub fn on_line(&self, line: impl Fn(&str) + Send + 'static) {
-        *self.inner.lines.lock() = Some(Box::new(line));
+        self.inner.lines.listen(line);
     }
 
     fn say(&self, what: impl FnOnce() -> String) {
-        if let Some(line) = &*self.inner.lines.lock() {
-            line(&format!("{:>10.3} {}", self.inner.began.elapsed().as_secs_f64(), what()));
-        }
+        self.inner.lines.say(what);
     }
 
     /// Microseconds since the world began.
@@ -178,6 +182,12 @@ impl World {
         &self.inner.counts
     }
 
+    /// Who publishes the configuration.
+    #[must_use]
+    pub fn coordinators(&self) -> &Coordinators {
+        &self.inner.coordinators
+    }
+
     /// The layout.
     #[must_use]
     pub fn published(&self) -> &Published {
@@ -190,8 +200,17 @@ impl World {
         self.inner.network.trace_hash() ^ self.inner.store.trace_hash().rotate_left(32)
     }
 
-    /// Starts every node and proxy, and waits until all serve.
+    /// Starts everything, and waits until all serve.
+    ///
+    /// # Errors
+    /// What was missing at the end of `within`.
     pub async fn start_all(&self, within: Duration) -> Result<(), String> {
+        self.inner.coordinators.start_all();
+        self.start_servers(within).await
+    }
+
+    /// Starts every node and proxy, and waits until all serve.
+    async fn start_servers(&self, within: Duration) -> Result<(), String> {
         for n in 0..self.inner.scenario.nodes {
             self.start(n);
         }
@@ -234,6 +253,20 @@ impl World {
             running.serving.readiness().map_err(|why| format!("{}: {why}", proxy.id))?;
         }
         Ok(())
+    }
+
+    /// Everybody has the newest configuration, and it is the last good file.
+    async fn is_configured(&self) -> Result<(), String> {
+        let nodes = self.nodes().into_iter().map(|(id, node)| (id, node.config.current()));
+        let proxies: Vec<_> = {
+            let proxies = self.inner.proxies.lock();
+            let running = proxies.iter().filter_map(|place| {
+                let (proxy, _) = place.running.as_ref()?;
+                Some((place.id.clone(), proxy.config.current()))
+            });
+            running.collect()
+        };
+        self.inner.coordinators.is_settled(nodes.chain(proxies).collect()).await
     }
 
     fn is_covered(&self) -> Result<(), String> {
@@ -339,7 +372,7 @@ impl World {
                 NodeOptions {
                     id: NodeId::new(&id),
                     var: PathBuf::from("/var"),
-                    source: ConfigSource::File(world.inner.config.clone()),
+                    source: world.inner.coordinators.source(),
                     store: None,
                     accept_loss: false,
                     clock: Arc::new(clock),
@@ -389,6 +422,8 @@ impl World {
                 Some(running) if machine.life == life => {
                     running.node = Some(node.clone());
                     running.door = opened.ok();
+                    let dead = running.dead.clone();
+                    self.inner.coordinators.watch(&machine.id, &node.config, dead);
                     true
                 }
                 _ => false,
@@ -414,7 +449,7 @@ impl World {
             let options = ProxyOptions {
                 id: NodeId::new(&id),
                 var: PathBuf::from("/var"),
-                source: ConfigSource::File(world.inner.config.clone()),
+                source: world.inner.coordinators.source(),
                 clock: Arc::new(SimClock::new(world.inner.began)),
                 seed: world.inner.chance.lock().part(&format!("{id} {life}")).number(),
                 network: Arc::new(world.inner.network.as_host(&id, life)),
@@ -427,6 +462,7 @@ impl World {
                     if let Err(error) = opened {
                         world.say(|| format!("{id} has no HTTP: {error}"));
                     }
+                    world.inner.coordinators.watch(&id, &proxy.config, dead.clone());
                     world.inner.proxies.lock()[n].running = Some((Arc::new(proxy), dead));
                 }
                 Ok(None) => {}
@@ -449,6 +485,9 @@ impl World {
             machine.disk.die();
             machine.disk = machine.disk.after_crash(after, &mut machine.chance);
             machine.failing = false;
+            if matches!(after, Crash::Empty | Crash::RolledBack) {
+                self.inner.coordinators.epochs().forget(&machine.id);
+            }
             if damage {
                 machine.disk.damage(&mut machine.chance);
             }
@@ -560,6 +599,12 @@ impl World {
                 self.crash_proxy(proxy);
                 self.later(down, move |world| world.start_proxy(proxy));
             }
+            Fault::CrashCoordinators { which, disk, down, after_changes } => {
+                inner.coordinators.crash_for(which, disk, down, after_changes);
+            }
+            Fault::Configure { ref file, half, lasts } => {
+                inner.coordinators.configure(file, half, lasts);
+            }
             Fault::Drain { node, down } => self.drain(node, down),
             Fault::Cut { hosts, one_way, stall, lasts } => {
                 let kind = if stall { CutKind::Stall } else { CutKind::Vanish };
@@ -662,6 +707,7 @@ impl World {
 
     fn hosts(&self) -> Vec<String> {
         let mut hosts = self.processes();
+        hosts.extend(self.inner.coordinators.hosts());
         hosts.extend((0..self.inner.scenario.clients).map(client::host));
         hosts
     }
@@ -714,6 +760,7 @@ impl World {
         for n in failing {
             self.crash(n, Crash::Torn, false);
         }
+        inner.coordinators.settle();
         for n in 0..inner.scenario.nodes {
             self.start(n);
         }
@@ -724,7 +771,8 @@ impl World {
         self.quiet(within).await
     }
 
-    /// Waits until all serve, everything is covered, and all replicas show the same steps.
+    /// Waits until all serve with the newest configuration, everything is covered, and all replicas
+    /// show the same steps.
     ///
     /// # Errors
     /// What was still missing at the end of `within`.
@@ -747,7 +795,9 @@ impl World {
             for n in 0..inner.scenario.proxies {
                 self.start_proxy(n);
             }
-            let Err(why) = self.is_covered() else { return Ok(()) };
+            inner.coordinators.start_all();
+            let configured = self.is_configured().await;
+            let Err(why) = configured.and_then(|()| self.is_covered()) else { return Ok(()) };
             if until < Instant::now() {
                 return Err(format!("no quiet within {within:?} after the last fault: {why}"));
             }
@@ -755,14 +805,26 @@ impl World {
         }
     }
 
-    /// Ends every node and empties every disk; then starts anew from the store alone.
+    /// Ends every node and coordinator and empties every disk; then starts anew from the store
+    /// alone, first without a coordinator. The file that is found afterwards is another one: it
+    /// gets the next number.
     ///
     /// # Errors
     /// What was missing at the end of `within`.
     pub async fn rebuild(&self, within: Duration) -> Result<(), String> {
+        let coordinators = &self.inner.coordinators;
+        let number = |document: Option<Published>| document.map_or(0, |it| it.epoch.number);
+        let before = number(coordinators.newest().await?);
         for n in 0..self.inner.scenario.nodes {
             self.crash(n, Crash::Empty, false);
         }
-        self.start_all(within).await
+        coordinators.lose_all();
+        self.start_servers(within).await?;
+        coordinators.start_all();
+        self.quiet(within).await?;
+        match number(coordinators.newest().await?) {
+            after if after == before + 1 => Ok(()),
+            after => Err(format!("after configuration {before} the next one is {after}")),
+        }
     }
 }

@@ -1,14 +1,14 @@
 //! `tako coordinator`: publishes a configuration file to the object store and over HTTP.
 
-use std::{net::SocketAddr, path::PathBuf, process::ExitCode, sync::Arc};
+use std::{path::PathBuf, process::ExitCode, sync::Arc};
 
 use clap::Args;
-use tako_coordinator::CoordinatorOptions;
+use tako_coordinator::{Coordinator, CoordinatorOptions};
 use tako_snapshot::{Store, StoreSettings};
-use tako_types::config::{Address, Config, check_startable};
+use tako_types::config::{Address, check_startable};
 
 use super::check;
-use crate::{arguments::ProcessArgs, failure::Failure, listen, signals};
+use crate::{arguments::ProcessArgs, failure::Failure, listen::GuardedTcp, signals};
 
 const AFTER_HELP: &str = "\
 Examples:
@@ -43,13 +43,18 @@ pub(crate) struct CoordinatorArgs {
 
 pub(crate) async fn run(args: CoordinatorArgs) -> Result<ExitCode, Failure> {
     let shutdown = signals::shutdown(args.process.stop_with_parent)?;
-    // The coordinator takes these when it is up; until then they must not end the process.
-    let _looks = signals::Looks::new()?;
+    // Taken now: one that comes while it starts must not end the process.
+    let looks = signals::Looks::new()?;
     let config = check::load(&args.config)?;
     check_startable(&config).map_err(|error| Failure::invalid(error.to_string()))?;
-    let mut options =
-        CoordinatorOptions::new(args.id.as_str(), args.config.clone(), args.process.folder()?);
-    options.bind = bind(&args, &config).await?;
+    let network = Arc::new(GuardedTcp { insecure: args.process.insecure });
+    let var = args.process.folder()?;
+    let mut options = CoordinatorOptions::new(args.id.as_str(), args.config.clone(), var, network);
+    options.bind = args.port.map(|port| {
+        let configured = config.coordinators.get(&args.id);
+        let host = configured.map_or("127.0.0.1", |address| address.host.as_str()).to_owned();
+        Address { host, port }.to_string()
+    });
     let store = args
         .store
         .as_deref()
@@ -58,24 +63,12 @@ pub(crate) async fn run(args: CoordinatorArgs) -> Result<ExitCode, Failure> {
     if let Some(settings) = store {
         options.store = Some(Arc::new(Store::open(&settings)?));
     }
-    tako_coordinator::run(options, async move { shutdown.cancelled().await }).await?;
+    let coordinator = tokio::select! {
+        started = Coordinator::start(options) => started?,
+        () = shutdown.cancelled() => return Ok(ExitCode::SUCCESS),
+    };
+    looks.pass_to(coordinator.reload_handle());
+    coordinator.serve(shutdown.cancelled()).await;
     tracing::info!("stopped");
     Ok(ExitCode::SUCCESS)
-}
-
-/// Checks that the address is of this machine; gives it where `--port` changes it.
-async fn bind(args: &CoordinatorArgs, config: &Config) -> Result<Option<SocketAddr>, Failure> {
-    let configured = config.coordinators.get(&args.id);
-    let Some(port) = args.port.or(configured.map(|address| address.port)) else {
-        return Ok(None);
-    };
-    let host = configured.map_or("127.0.0.1", |address| address.host.as_str()).to_owned();
-    let address = Address { host, port }.to_string();
-    let failed =
-        |error: std::io::Error| Failure::invalid(format!("cannot listen at {address}: {error}"));
-    listen::check(&address, args.process.insecure).await.map_err(failed)?;
-    if args.port.is_none() {
-        return Ok(None);
-    }
-    Ok(tokio::net::lookup_host(&address).await.map_err(failed)?.next())
 }
