@@ -5,6 +5,7 @@
 //! message    requests and answers <──> frames
 //! network    byte streams: TCP, or memory with faults
 //! client     Peer: calls to one remote node      server    serve: calls from all others
+//! peek       who calls, for a program between two processes
 //! ```
 //! Calls: tako-types. Called by: journal, snapshot, node-core, cmd. Does not know what a request
 //! means, which node to ask, or when to ask again.
@@ -21,6 +22,7 @@ mod golden;
 mod message;
 mod metrics;
 mod network;
+mod peek;
 mod record;
 mod server;
 mod stream;
@@ -33,6 +35,7 @@ pub use message::{
 };
 pub use metrics::RpcMetrics;
 pub use network::{BoxStream, Listener, MemoryNetwork, Network, Stream, TcpNetwork};
+pub use peek::read_hello;
 pub use record::{Record, RecordHead, merge, merge_encoded};
 pub use server::{Caller, ServeOptions, Service, serve};
 

@@ -2,7 +2,7 @@
 
 mod common;
 
-use common::{Place, configuration};
+use common::{Place, configuration, eventually};
 use tako_gateway::GatewayOptions;
 
 #[tokio::test(flavor = "multi_thread")]
@@ -45,4 +45,24 @@ async fn the_cluster_page_names_configuration_and_nodes() {
     assert_eq!(nodes[0]["state"], "serving");
     assert_eq!(nodes[0]["live"], true);
     assert_eq!(nodes[0]["partitions"], 4);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_node_tells_of_each_partition_what_no_step_has_covered_and_which_step_it_sees() {
+    let place = Place::one().await;
+    let own = async || place.get("/cluster").await.json()["nodes"][0].clone();
+    let sum = |node: &serde_json::Value, field: &str| -> u64 {
+        let held = node["held"].as_array().expect("a list");
+        held.iter().map(|p| p[field].as_u64().expect("a number")).sum()
+    };
+    let before = own().await;
+    assert_eq!(before["held"].as_array().expect("a list").len(), 4);
+    assert_eq!((sum(&before, "uncovered"), &before["uncovered_partitions"]), (0, &0.into()));
+    let steps = sum(&before, "step");
+    assert_eq!(place.put("/values/k", b"v").await.status, 200);
+    eventually("a step covers the write", async || {
+        let now = own().await;
+        sum(&now, "step") > steps && sum(&now, "uncovered") == 0
+    })
+    .await;
 }

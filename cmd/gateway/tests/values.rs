@@ -180,9 +180,11 @@ async fn the_higher_timestamp_wins_and_every_writer_is_told_which() {
     let mut client = place.client().await;
     let new = client.ask("PUT", "/values/k", "X-Timestamp: 2000\r\n", b"new").await;
     assert_eq!((new.status, new.header("x-timestamp")), (200, Some("000000002000")));
+    assert_eq!(new.header("x-tako-superseded"), None);
     let old = client.ask("POST", "/values/k", "X-Timestamp: 1000\r\n", b"old").await;
     assert_eq!((old.status, old.header("x-timestamp")), (200, Some("000000002000")));
     assert_eq!(old.header("etag"), new.header("etag"));
+    assert_eq!(old.header("x-tako-superseded"), Some("true"));
     let got = client.ask("GET", "/values/k", "", b"").await;
     assert_eq!((got.text(), got.header("x-timestamp")), ("new", Some("000000002000")));
     assert_eq!(got.header("last-modified"), Some("Thu, 01 Jan 1970 00:00:00 GMT"));

@@ -104,7 +104,8 @@ pub(crate) fn absolute(path: &Path) -> Result<PathBuf, Failure> {
         .map_err(|error| Failure::invalid(format!("folder {}: {error}", path.display())))
 }
 
-fn host_and_port(text: &str) -> Result<String, String> {
+/// Checks an argument of that form.
+pub(crate) fn host_and_port(text: &str) -> Result<String, String> {
     match text.rsplit_once(':') {
         Some((host, port)) if !host.is_empty() && port.parse::<u16>().is_ok_and(|p| 0 < p) => {
             Ok(text.to_owned())

@@ -37,15 +37,41 @@ pub(crate) async fn listen(
     insecure: bool,
 ) -> Result<Box<dyn Listener>, Failure> {
     let address = tako_types::config::Address { host: host.to_owned(), port }.to_string();
-    GuardedTcp { insecure }.listen(&address).await.map_err(|error| {
+    let tcp = GuardedTcp { insecure, ..GuardedTcp::default() };
+    tcp.listen(&address).await.map_err(|error| {
         let text = format!("cannot listen at {address} for {what}: {error}");
         Failure::new(listen_kind(&error), text)
     })
 }
 
 /// TCP that listens only where it may.
+#[derive(Debug, Default)]
 pub(crate) struct GuardedTcp {
     pub(crate) insecure: bool,
+    /// Where to listen instead of the address at which others reach this process.
+    pub(crate) instead: Instead,
+}
+
+/// Another place to listen at than the configured one: behind NAT, in a container.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Instead {
+    /// Host for every port of the process.
+    pub(crate) host: Option<String>,
+    /// Host and port for RPC.
+    pub(crate) rpc: Option<String>,
+}
+
+impl Instead {
+    /// Where to listen for RPC when others reach it at `address`, a host and a port.
+    pub(crate) fn rpc_address(&self, address: &str) -> String {
+        let port = address.rsplit_once(':').map_or("", |(_, port)| port);
+        match (&self.rpc, &self.host) {
+            (Some(rpc), _) => rpc.clone(),
+            (None, Some(host)) if host.contains(':') => format!("[{host}]:{port}"),
+            (None, Some(host)) => format!("{host}:{port}"),
+            (None, None) => address.to_owned(),
+        }
+    }
 }
 
 #[async_trait]
@@ -55,14 +81,36 @@ impl Network for GuardedTcp {
     }
 
     async fn listen(&self, address: &str) -> io::Result<Box<dyn Listener>> {
-        check(address, self.insecure).await?;
-        TcpNetwork.listen(address).await
+        let address = self.instead.rpc_address(address);
+        check(&address, self.insecure).await?;
+        TcpNetwork.listen(&address).await
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn the_place_to_listen_at_is_the_one_given_and_else_the_configured_one() {
+        let at = |host: Option<&str>, rpc: Option<&str>| {
+            let instead = Instead { host: host.map(Into::into), rpc: rpc.map(Into::into) };
+            instead.rpc_address("node-1.domain:4711")
+        };
+        assert_eq!(at(None, None), "node-1.domain:4711");
+        assert_eq!(at(Some("0.0.0.0"), None), "0.0.0.0:4711");
+        assert_eq!(at(Some("::"), None), "[::]:4711");
+        assert_eq!(at(Some("0.0.0.0"), Some("10.0.0.7:99")), "10.0.0.7:99");
+    }
+
+    #[tokio::test]
+    async fn another_place_to_listen_at_is_guarded_as_well() {
+        let rpc = Some("0.0.0.0:0".to_owned());
+        let tcp = GuardedTcp { insecure: false, instead: Instead { host: None, rpc } };
+        assert!(tcp.listen("127.0.0.1:0").await.is_err());
+        let tcp = GuardedTcp { insecure: true, ..tcp };
+        assert!(tcp.listen("127.0.0.1:0").await.is_ok());
+    }
 
     #[tokio::test]
     async fn only_this_machine_is_listened_to_without_the_word() {

@@ -97,8 +97,14 @@ impl S3Server {
     /// Unsigned, so it is only tried: a server that wants signatures needs to have the bucket.
     fn make_bucket(&self) {
         let Some(address) = self.endpoint.strip_prefix("http://") else { return };
-        let status = request(address, "PUT", &format!("/{BUCKET}"));
-        let status = status.expect("the S3 server answers");
+        let until = Instant::now() + START_DEADLINE;
+        let mut status = 503;
+        // MinIO says that it is ready a moment before it takes requests.
+        while status == 503 && Instant::now() < until {
+            let answer = request(address, "PUT", &format!("/{BUCKET}"));
+            status = answer.expect("the S3 server answers");
+            thread::sleep(Duration::from_millis(if status == 503 { 50 } else { 0 }));
+        }
         assert!(matches!(status, 200 | 403 | 409), "PUT of the bucket was answered {status}");
     }
 }

@@ -3,7 +3,7 @@
 //!
 //! ```text
 //! load (what) ─► direct: Serving, sees why it failed ─┐
-//!             └► http over the client's own host ─────┴► contract ─► notes ─► resolve ─► checkers
+//!             └► http over the client's own host ─────┴► contract ─► notes ─► checkers
 //! ```
 //! Invariant: an answer counts only if the process that gave it was alive when it came. An outcome
 //! is `Unknown` wherever the write may have happened.
@@ -42,7 +42,6 @@ pub fn host(n: usize) -> String {
 
 /// A request that was sent.
 struct Sent<'a> {
-    process: &'a str,
     name: &'a str,
     ask: &'a Ask,
     level: Option<usize>,
@@ -136,13 +135,12 @@ impl Client {
         self.count(&ask, &answer);
         let too_large = matches!(&ask, Ask::Put { bytes, .. } if VALUE_BYTES_MAX < bytes.len());
         let told = contract::told(&ask, too_large, known.as_ref(), &answer);
-        let (outcome, is_sure) = match told {
-            Told::Sure(outcome) => (outcome, true),
-            Told::Holds(version) => (Outcome::Acked { version }, false),
+        let outcome = match told {
+            Told::Sure(outcome) => outcome,
             Told::There => return,
             Told::Wrong(why, outcome) => {
                 self.notes.wrong(format!("{process}: {name}: {why}"));
-                (outcome, true)
+                outcome
             }
         };
         if let (Outcome::Found { value, version }, Ok(answer)) = (&outcome, &answer) {
@@ -150,8 +148,8 @@ impl Client {
             let known = Known { etag, value: *value, version: *version };
             self.known.insert(name.to_owned(), known);
         }
-        let sent = Sent { process, name, ask: &ask, level, invoked_at, at_once: false };
-        self.note(&sent, outcome, is_sure);
+        let sent = Sent { name, ask: &ask, level, invoked_at, at_once: false };
+        self.note(&sent, outcome);
     }
 
     fn count(&self, ask: &Ask, answer: &Result<crate::http::Answer, NoAnswer>) {
@@ -196,14 +194,13 @@ impl Client {
                 put(asked, write).await
             }
         };
-        let process = &asked.name;
-        let sent = Sent { process, name, ask: &ask, level, invoked_at, at_once: true };
-        self.note(&sent, outcome, true);
+        let sent = Sent { name, ask: &ask, level, invoked_at, at_once: true };
+        self.note(&sent, outcome);
     }
 
     /// Writes an operation down.
-    fn note(&mut self, sent: &Sent<'_>, outcome: Outcome, is_sure: bool) {
-        let Sent { process, name, ask, level, invoked_at, at_once } = *sent;
+    fn note(&mut self, sent: &Sent<'_>, outcome: Outcome) {
+        let Sent { name, ask, level, invoked_at, at_once } = *sent;
         let published = self.world.published();
         let quorum = published.quorum(stored(name).partition(published.partitions_log2()));
         let returned_at = self.world.micros();
@@ -242,7 +239,7 @@ impl Client {
             op,
             outcome,
         };
-        self.notes.push(operation, process, is_sure);
+        self.notes.push(operation);
     }
 
     /// Reads every key once through every process that runs, directly and over HTTP.

@@ -32,8 +32,6 @@ pub struct Known {
 pub enum Told {
     /// This.
     Sure(Outcome),
-    /// The write is decided and this version holds: its own, or one that overtook it.
-    Holds(Version),
     /// Nothing that a history can express: there is a value.
     There,
     /// What the contract does not allow, and the least that is sure all the same.
@@ -157,14 +155,16 @@ fn of_write(ask: &Ask, too_large: bool, answer: &Answer) -> Told {
     match answer.status {
         status if status == done && !too_large => match (version_of(answer), ask.timestamp()) {
             (Err(why), _) => wrong(&why),
-            (Ok(version), None) => Told::Holds(version),
-            (Ok(version), Some(own)) if own == version.micros => {
-                Told::Sure(Outcome::Acked { version })
+            (Ok(version), Some(own)) if version.micros < own => {
+                wrong(&format!("{version} holds, but {own} was sent"))
             }
-            (Ok(version), Some(own)) if own < version.micros => {
+            (Ok(version), _) if answer.header("x-tako-superseded").is_some() => {
                 Told::Sure(Outcome::Superseded { version })
             }
-            (Ok(version), Some(own)) => wrong(&format!("{version} holds, but {own} was sent")),
+            (Ok(version), Some(own)) if own != version.micros => {
+                wrong(&format!("it was not superseded, but {version} holds, and {own} was sent"))
+            }
+            (Ok(version), _) => Told::Sure(Outcome::Acked { version }),
         },
         // How far ahead a timestamp lies is for the process' clock to say.
         400 if ask.timestamp().is_some() => Told::Sure(Outcome::Refused),

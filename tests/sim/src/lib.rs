@@ -27,7 +27,6 @@ pub mod load;
 pub mod network;
 pub mod notes;
 pub mod plan;
-pub mod resolve;
 pub mod run;
 pub mod scenario;
 pub mod settings;

@@ -3,18 +3,16 @@
 use std::{collections::BTreeMap, sync::Arc};
 
 use parking_lot::Mutex;
-use tako_checkers::{Dump, History, Operation};
+use tako_checkers::{History, Operation};
 
 use crate::{
     chance::Chance,
     load::{Ask, Given, KeyUse},
-    resolve::{Doubts, resolved},
 };
 
 #[derive(Debug, Default)]
 struct Inner {
     history: History,
-    doubts: Doubts,
     given: Given,
     asked: BTreeMap<String, u64>,
     wrong: Vec<String>,
@@ -25,11 +23,10 @@ struct Inner {
 pub struct Notes(Arc<Mutex<Inner>>);
 
 impl Notes {
-    /// The history so far, with what was uncertain settled as far as it and the dumps tell.
+    /// The history so far.
     #[must_use]
-    pub fn history(&self, dumps: &[Dump]) -> History {
-        let inner = self.0.lock();
-        resolved(inner.history.clone(), &inner.doubts, dumps)
+    pub fn history(&self) -> History {
+        self.0.lock().history.clone()
     }
 
     /// What was asked so far, by kind and way.
@@ -49,15 +46,9 @@ impl Notes {
         self.0.lock().given.draw(chance, key, now, seen)
     }
 
-    /// Adds an operation; a write that is not sure to be in force is written down as acknowledged.
-    pub(crate) fn push(&self, operation: Operation, process: &str, is_sure: bool) {
-        let mut inner = self.0.lock();
-        if !is_sure {
-            let index = inner.history.operations.len();
-            inner.doubts.uncertain.insert(index);
-        }
-        inner.doubts.processes.push(process.to_owned());
-        inner.history.push(operation);
+    /// Adds an operation.
+    pub(crate) fn push(&self, operation: Operation) {
+        self.0.lock().history.push(operation);
     }
 
     pub(crate) fn count(&self, what: &str) {

@@ -145,7 +145,7 @@ async fn simulate(order: &Order, text: &str) -> Result<Outcome, String> {
         world.counts().all().into_iter().map(|(kind, n)| (kind.to_owned(), n)).collect();
     outcome.wrong.extend(notes.all_wrong());
     outcome.asked = notes.asked();
-    for operation in &notes.history(&[]).operations {
+    for operation in &notes.history().operations {
         let kind = format!("{:?}", operation.outcome);
         let kind = kind.split([' ', '{']).next().unwrap_or_default().to_owned();
         *outcome.answers.entry(kind).or_default() += 1;
@@ -201,7 +201,7 @@ async fn go(
         clock_slack_micros: if clocks { 4_000_000_000 } else { 1_000_000 },
         ..Options::default()
     };
-    let report = check_all(&notes.history(&dumps), &dumps, Some((&rebuilt, covered_at)), &options);
+    let report = check_all(&notes.history(), &dumps, Some((&rebuilt, covered_at)), &options);
     for check in &report.checks {
         outcome.considered.insert(check.name.to_owned(), check.verdict.considered);
         for violation in &check.verdict.violations {

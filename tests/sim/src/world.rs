@@ -79,7 +79,13 @@ struct ProxyPlace {
     id: String,
     life: u64,
     disk: SimDisk,
-    running: Option<(Arc<Proxy>, CancellationToken)>,
+    running: Option<RunningProxy>,
+}
+
+/// A proxy's process, from the moment it starts.
+struct RunningProxy {
+    proxy: Option<Arc<Proxy>>,
+    dead: CancellationToken,
 }
 
 /// See the module; clones are the same world.
@@ -247,7 +253,7 @@ impl World {
             node.serving.readiness().map_err(|why| format!("{}: {why}", machine.id))?;
         }
         for proxy in self.inner.proxies.lock().iter() {
-            let Some((running, _)) = &proxy.running else {
+            let Some(running) = proxy.running.as_ref().and_then(|r| r.proxy.as_ref()) else {
                 return Err(format!("{} is down", proxy.id));
             };
             running.serving.readiness().map_err(|why| format!("{}: {why}", proxy.id))?;
@@ -261,7 +267,7 @@ impl World {
         let proxies: Vec<_> = {
             let proxies = self.inner.proxies.lock();
             let running = proxies.iter().filter_map(|place| {
-                let (proxy, _) = place.running.as_ref()?;
+                let proxy = place.running.as_ref()?.proxy.as_ref()?;
                 Some((place.id.clone(), proxy.config.current()))
             });
             running.collect()
@@ -307,7 +313,7 @@ impl World {
     pub fn asked(&self) -> Vec<Asked> {
         let mut all = Vec::new();
         for proxy in self.inner.proxies.lock().iter() {
-            if let Some((running, dead)) = &proxy.running {
+            if let Some(RunningProxy { proxy: Some(running), dead }) = &proxy.running {
                 let serving = running.serving.clone();
                 all.push(Asked { name: proxy.id.clone(), serving, dead: dead.clone() });
             }
@@ -442,33 +448,52 @@ impl World {
         }
         place.life += 1;
         let (id, life, disk) = (place.id.clone(), place.life, place.disk.clone());
+        let dead = CancellationToken::new();
+        place.running = Some(RunningProxy { proxy: None, dead: dead.clone() });
         drop(proxies);
         let world = self.clone();
-        let dead = CancellationToken::new();
         self.inner.tasks.spawn(async move {
-            let options = ProxyOptions {
-                id: NodeId::new(&id),
-                var: PathBuf::from("/var"),
-                source: world.inner.coordinators.source(),
-                clock: Arc::new(SimClock::new(world.inner.began)),
-                seed: world.inner.chance.lock().part(&format!("{id} {life}")).number(),
-                network: Arc::new(world.inner.network.as_host(&id, life)),
-                disk: Arc::new(disk),
-            };
-            match Proxy::start(options, dead.clone()).await {
-                Ok(Some(proxy)) => {
-                    let network = world.inner.network.as_host(&id, life);
-                    let opened = Door::open(&network, &id, &proxy.serving, &dead).await;
-                    if let Err(error) = opened {
-                        world.say(|| format!("{id} has no HTTP: {error}"));
-                    }
-                    world.inner.coordinators.watch(&id, &proxy.config, dead.clone());
-                    world.inner.proxies.lock()[n].running = Some((Arc::new(proxy), dead));
+            // A supervisor: what cannot start is started again.
+            while !dead.is_cancelled() {
+                let options = ProxyOptions {
+                    id: NodeId::new(&id),
+                    var: PathBuf::from("/var"),
+                    source: world.inner.coordinators.source(),
+                    clock: Arc::new(SimClock::new(world.inner.began)),
+                    seed: world.inner.chance.lock().part(&format!("{id} {life}")).number(),
+                    network: Arc::new(world.inner.network.as_host(&id, life)),
+                    disk: Arc::new(disk.clone()),
+                };
+                match Proxy::start(options, dead.clone()).await {
+                    Ok(Some(proxy)) => return world.proxy_took_off(n, life, proxy, dead).await,
+                    Ok(None) => {}
+                    Err(error) => world.say(|| format!("{id} cannot start: {error}")),
                 }
-                Ok(None) => {}
-                Err(error) => world.say(|| format!("{id} cannot start: {error}")),
+                sleep(START_AGAIN_AFTER).await;
             }
         });
+    }
+
+    /// A proxy has started, unless it crashed meanwhile.
+    async fn proxy_took_off(&self, n: usize, life: u64, proxy: Proxy, dead: CancellationToken) {
+        let id = self.inner.proxies.lock()[n].id.clone();
+        let network = self.inner.network.as_host(&id, life);
+        let opened = Door::open(&network, &id, &proxy.serving, &dead).await;
+        if let Err(error) = opened {
+            self.say(|| format!("{id} has no HTTP: {error}"));
+        }
+        let config = proxy.config.clone();
+        let place = &mut self.inner.proxies.lock()[n];
+        match &mut place.running {
+            Some(running) if place.life == life => {
+                running.proxy = Some(Arc::new(proxy));
+                self.inner.coordinators.watch(&id, &config, dead);
+            }
+            _ => {
+                let proxy = Arc::new(proxy);
+                self.inner.tasks.spawn(async move { proxy.stop().await });
+            }
+        }
     }
 
     /// Ends a node's process at this instant.
@@ -507,9 +532,10 @@ impl World {
             self.inner.network.crash(&proxies[n].id);
             taken
         };
-        if let Some((proxy, dead)) = taken {
-            dead.cancel();
-            self.inner.counts.add("proxy crashed");
+        let Some(RunningProxy { proxy, dead }) = taken else { return };
+        dead.cancel();
+        self.inner.counts.add("proxy crashed");
+        if let Some(proxy) = proxy {
             self.inner.tasks.spawn(async move { proxy.stop().await });
         }
     }

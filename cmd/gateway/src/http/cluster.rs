@@ -59,6 +59,23 @@ fn node_status(links: &Arc<Links>, node: &NodeConfig) -> Value {
         "partitions": current.partitions_of(&node.id).len(),
     });
     if let Some(local) = links.local().filter(|_| links.is_local(&node.id)) {
+        let held: Vec<Value> = current
+            .partitions_of(&node.id)
+            .into_iter()
+            .map(|p| (p, local.engine().partition_status(p)))
+            .map(|(p, held)| {
+                json!({
+                    "partition": p.0,
+                    "step": held.step.0,
+                    "uncovered": held.uncovered,
+                    "uncovered_bytes": held.uncovered_bytes,
+                    "quiet": held.quiet,
+                })
+            })
+            .collect();
+        let uncovered = held.iter().filter(|p| p["uncovered"] != 0).count();
+        status["uncovered_partitions"] = uncovered.into();
+        status["held"] = held.into();
         status["state"] = state_text(local.state()).into();
         status["live"] = true.into();
         status["incarnation"] = local.engine().incarnation().0.into();

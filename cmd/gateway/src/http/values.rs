@@ -31,6 +31,8 @@ use super::{
 use crate::Gateway;
 
 const TIMESTAMP: HeaderName = HeaderName::from_static("x-timestamp");
+/// On the answer of a write that lost against something newer.
+const SUPERSEDED: HeaderName = HeaderName::from_static("x-tako-superseded");
 const TTL: HeaderName = HeaderName::from_static("x-tako-ttl");
 const DEFAULT_TYPE: HeaderValue = HeaderValue::from_static("application/octet-stream");
 const VALUES: &str = "/values/";
@@ -149,7 +151,10 @@ async fn delete(gateway: &Gateway, head: &Parts) -> Result<Response, Problem> {
 }
 
 fn written_answer(status: StatusCode, written: Written) -> Response {
-    let mut headers = HeaderMap::with_capacity(2);
+    let mut headers = HeaderMap::with_capacity(3);
+    if !written.won {
+        headers.insert(SUPERSEDED, HeaderValue::from_static("true"));
+    }
     headers.insert(TIMESTAMP, header_value(&timestamp_text(written.version)));
     headers.insert(header::ETAG, header_value(&format!("\"{}\"", written.version)));
     (status, headers).into_response()

@@ -47,7 +47,7 @@ pub(crate) async fn run(args: CoordinatorArgs) -> Result<ExitCode, Failure> {
     let looks = signals::Looks::new()?;
     let config = check::load(&args.config)?;
     check_startable(&config).map_err(|error| Failure::invalid(error.to_string()))?;
-    let network = Arc::new(GuardedTcp { insecure: args.process.insecure });
+    let network = Arc::new(GuardedTcp { insecure: args.process.insecure, ..GuardedTcp::default() });
     let var = args.process.folder()?;
     let mut options = CoordinatorOptions::new(args.id.as_str(), args.config.clone(), var, network);
     options.bind = args.port.map(|port| {

@@ -14,9 +14,9 @@ use tako_types::{NodeId, SystemClock, config::parse_duration};
 
 use super::seed;
 use crate::{
-    arguments::{ProcessArgs, SourceArgs},
+    arguments::{ProcessArgs, SourceArgs, host_and_port},
     failure::Failure,
-    listen::{self, GuardedTcp},
+    listen::{self, GuardedTcp, Instead},
     signals,
 };
 
@@ -25,8 +25,10 @@ Examples:
   tako node --id n1 --coordinator localhost:17400
   tako node --id n1 --config examples/standalone.yaml --var /var/lib/tako
   tako node --id n1 --coordinator 10.0.0.5:4710 --store s3://bucket/prefix --insecure
+  tako node --id n1 --coordinator 10.0.0.5:4710 --listen 0.0.0.0 --insecure
 
-The node listens where the configuration says. Its data lie in VAR/data/ID, the configurations it
+The node listens where the configuration says, or, in a container or behind NAT, where --listen and
+--rpc-listen say; others reach it at the configured address in any case. Its data lie in VAR/data/ID, the configurations it
 knows in VAR/etc/node-ID. The object store is --store, else the configuration's, else the folder
 VAR/store. For S3 set AWS_ACCESS_KEY_ID, AWS_SECRET_ACCESS_KEY, AWS_REGION, AWS_ENDPOINT.
 
@@ -50,6 +52,12 @@ pub(crate) struct NodeArgs {
     /// HTTP port, instead of the configured one
     #[arg(long, value_name = "HTTP")]
     port: Option<u16>,
+    /// Listen at this host's address, though others reach the node at the configured one
+    #[arg(long, value_name = "HOST")]
+    listen: Option<String>,
+    /// Listen here for other processes, though they reach the node at the configured address
+    #[arg(long, value_name = "HOST:PORT", value_parser = host_and_port)]
+    rpc_listen: Option<String>,
     /// Time to bring what is in the journal into the object store at the end
     #[arg(long, value_name = "TIME", value_parser = parse_duration, default_value = "30s")]
     drain_timeout: Duration,
@@ -63,6 +71,7 @@ pub(crate) async fn run(args: NodeArgs) -> Result<ExitCode, Failure> {
     let looks = signals::Looks::new()?;
     let insecure = args.process.insecure;
     let id = NodeId::new(&args.id);
+    let instead = Instead { host: args.listen.clone(), rpc: args.rpc_listen.clone() };
     let options = NodeOptions {
         id: id.clone(),
         var: args.process.folder()?,
@@ -74,7 +83,7 @@ pub(crate) async fn run(args: NodeArgs) -> Result<ExitCode, Failure> {
         accept_loss: args.accept_loss,
         clock: Arc::new(SystemClock),
         seed: seed(),
-        network: Arc::new(GuardedTcp { insecure }),
+        network: Arc::new(GuardedTcp { insecure, instead: instead.clone() }),
         disk: Arc::new(FsDisk),
         blocking: Blocking::Threads,
         journal_file_bytes: JOURNAL_FILE_BYTES,
@@ -85,7 +94,7 @@ pub(crate) async fn run(args: NodeArgs) -> Result<ExitCode, Failure> {
         Err(error) => return Err(error.into()),
     };
     looks.pass_to(node.look.clone());
-    let listener = match http(&node, &id, args.port, insecure).await {
+    let listener = match http(&node, &id, args.port, instead.host, insecure).await {
         Ok(listener) => listener,
         Err(failure) => {
             node.stop().await;
@@ -111,12 +120,14 @@ async fn http(
     node: &Node,
     id: &NodeId,
     port: Option<u16>,
+    host: Option<String>,
     insecure: bool,
 ) -> Result<Option<Box<dyn Listener>>, Failure> {
     let current = node.config.current();
     let Some(configured) = current.node(id) else { return Ok(None) };
+    let host = host.unwrap_or_else(|| configured.host.clone());
     match port.or(configured.http_port) {
-        Some(port) => listen::listen("HTTP", &configured.host, port, insecure).await.map(Some),
+        Some(port) => listen::listen("HTTP", &host, port, insecure).await.map(Some),
         None => Ok(None),
     }
 }

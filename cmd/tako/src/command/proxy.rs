@@ -57,7 +57,10 @@ pub(crate) async fn run(args: ProxyArgs) -> Result<ExitCode, Failure> {
         source: args.source.source(),
         clock: Arc::new(SystemClock),
         seed: seed(),
-        network: Arc::new(GuardedTcp { insecure: args.process.insecure }),
+        network: Arc::new(GuardedTcp {
+            insecure: args.process.insecure,
+            instead: Default::default(),
+        }),
         disk: Arc::new(FsDisk),
     };
     let Some(proxy) = Proxy::start(options, shutdown.clone()).await? else {
