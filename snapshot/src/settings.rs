@@ -25,9 +25,9 @@ const READER_RETRIES_MAX: u32 = 3;
 const L0_TABLE_BYTES: usize = 64 << 20;
 /// Four steps in flight; a step is refused room only far beyond what one node makes.
 const UNFLUSHED_BYTES_MAX: usize = 4 * L0_TABLE_BYTES;
-/// Far above [`COMPACT_FROM_TABLES`], so that a step never waits for a compaction.
-const L0_TABLES_MAX: usize = 64;
-const L0_TABLES_PER_KEY_MAX: usize = 32;
+/// No bound: a step must never wait for a compaction, which is started by the step before. Where
+/// compactions fail for long, reads ask more tables and the log says so.
+const L0_TABLES_MAX: usize = 1 << 20;
 /// Even a table of few keys has a filter: merge rows ask every table otherwise.
 const MIN_FILTER_KEYS: u32 = 1;
 
@@ -56,7 +56,7 @@ pub(crate) fn writer(options: &SnapshotOptions) -> Settings {
         l0_sst_size_bytes: L0_TABLE_BYTES,
         max_unflushed_bytes: UNFLUSHED_BYTES_MAX,
         l0_max_ssts: L0_TABLES_MAX,
-        l0_max_ssts_per_key: L0_TABLES_PER_KEY_MAX,
+        l0_max_ssts_per_key: L0_TABLES_MAX,
         l0_flush_parallelism: 1,
         compactor_options: None,
         garbage_collector_options: None,

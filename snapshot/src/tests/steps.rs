@@ -74,6 +74,19 @@ async fn a_reader_keeps_its_step_while_later_ones_commit() {
 }
 
 #[tokio::test]
+async fn steps_go_on_though_no_compaction_ever_ends() {
+    let world = World::memory();
+    let node = world.node().await;
+    let mut writer = node.writer(P).await.expect("a writer");
+    for n in 1..=80 {
+        // The same key each time, as the meta row is.
+        writer.step(step(vec![row("a", n, "v", true)], n)).await.expect("a step");
+    }
+    assert_eq!(writer.l0_tables(), 80);
+    node.close().await;
+}
+
+#[tokio::test]
 async fn a_second_writer_fences_the_first_and_nothing_later_of_it_is_seen() {
     for world in World::all() {
         let (one, two) = (world.node().await, world.node().await);

@@ -75,7 +75,10 @@ pub struct Outcome {
 pub fn run(order: &Order) -> Result<Outcome, String> {
     entropy::arm(order.seed);
     if order.verbose {
-        tell();
+        // On a thread of its own: each hash map made here would change the order of all later
+        // ones, and a run that tells what happens would be another run.
+        let told = std::thread::spawn(tell).join();
+        told.map_err(|_| "the log cannot be set up".to_owned())?;
     }
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_time()

@@ -59,6 +59,16 @@ fn a_seed_is_the_same_run_every_time() {
 }
 
 #[test]
+fn a_run_that_tells_what_happens_is_the_same_run() {
+    let order = ["--child", "--seed", "9", "--scenario", "store"];
+    let silent = simulator(&[&order[..], &["--json"]].concat());
+    let silent: serde_json::Value = serde_json::from_slice(&silent.stdout).expect("JSON");
+    let trace = silent["trace"].as_u64().expect("a number");
+    let told = text(&simulator(&order));
+    assert!(told.contains(&format!("trace {trace:016x}")), "{trace:016x} and {told}");
+}
+
+#[test]
 fn an_unknown_scenario_is_refused_with_those_there_are() {
     let output = simulator(&["--scenario", "calmm"]);
     assert_eq!(output.status.code(), Some(2));
