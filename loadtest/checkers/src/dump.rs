@@ -41,6 +41,27 @@ pub struct Dump {
 }
 
 impl Dump {
+    /// Of each key the newest answer of several replicas that were rebuilt from the store.
+    #[must_use]
+    pub fn of_store(replicas: &[Self]) -> Self {
+        let mut all = Self { replica: "the store".to_owned(), ..Self::default() };
+        let rank = |answer: &Answer| match answer {
+            Answer::Found { version, .. } => Some(*version),
+            Answer::Absent { version } => *version,
+        };
+        for dump in replicas {
+            all.asked_at = dump.asked_at;
+            all.answered_at = dump.answered_at;
+            for (key, answer) in &dump.answers {
+                let newest = all.answers.entry(key.clone()).or_insert(*answer);
+                if rank(newest) < rank(answer) {
+                    *newest = *answer;
+                }
+            }
+        }
+        all
+    }
+
     /// The last answered read of each key that was invoked at `since` or later, as a dump: for
     /// systems that can only be asked through clients.
     #[must_use]

@@ -62,6 +62,20 @@ impl Report {
         self.checks.iter().filter(|check| check.verdict.considered == 0).map(|check| check.name)
     }
 
+    /// How much each check looked at, by its name.
+    pub fn considered(&self) -> impl Iterator<Item = (String, usize)> {
+        self.checks.iter().map(|check| (check.name.to_owned(), check.verdict.considered))
+    }
+
+    /// All that is wrong or was given up, a line each with the check's name.
+    pub fn wrong(&self) -> impl Iterator<Item = String> {
+        self.checks.iter().flat_map(|Check { name, verdict }| {
+            let violations = verdict.violations.iter().map(move |it| format!("{name}: {it}"));
+            let undecided = verdict.undecided.iter();
+            violations.chain(undecided.map(move |key| format!("{name}: undecided for {key}")))
+        })
+    }
+
     /// The violations that were kept, of all checks.
     pub fn violations(&self) -> impl Iterator<Item = &Violation> {
         self.checks.iter().flat_map(|check| &check.verdict.violations)

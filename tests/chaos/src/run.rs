@@ -3,7 +3,7 @@
 use std::{collections::BTreeMap, fs, path::PathBuf, sync::Arc, time::Duration};
 
 use anyhow::Context as _;
-use tako_checkers::{Options, check_all};
+use tako_checkers::{Dump, Options, check_all};
 use tokio::time::Instant;
 
 use crate::{
@@ -191,20 +191,13 @@ async fn go(
     let covered_at = notes.micros();
     cluster.say(format_args!("all nodes are emptied: the store alone is left"));
     cluster.rebuild(SETTLE).await.context("from the store alone")?;
-    let rebuilt = replicas::together(&replicas::dumps(cluster, notes, &keys).await?);
+    let rebuilt = Dump::of_store(&replicas::dumps(cluster, notes, &keys).await?);
     let options = Options {
         clock_slack_micros: u64::try_from(STAMP_SLACK.as_micros()).unwrap_or(u64::MAX),
         ..Options::default()
     };
     let report = check_all(&notes.history(), &dumps, Some((&rebuilt, covered_at)), &options);
-    for check in &report.checks {
-        outcome.considered.insert(check.name.to_owned(), check.verdict.considered);
-        for violation in &check.verdict.violations {
-            outcome.wrong.push(format!("{}: {violation}", check.name));
-        }
-        for key in &check.verdict.undecided {
-            outcome.wrong.push(format!("{}: undecided for {key}", check.name));
-        }
-    }
+    outcome.considered.extend(report.considered());
+    outcome.wrong.extend(report.wrong());
     Ok(())
 }

@@ -69,24 +69,3 @@ pub async fn dumps(world: &World, keys: &[KeyUse]) -> Result<Vec<Dump>, String> 
     }
     Ok(dumps)
 }
-
-/// One dump of all nodes together: of each key the newest answer.
-#[must_use]
-pub fn together(dumps: &[Dump]) -> Dump {
-    let mut all = Dump { replica: "the store".to_owned(), ..Dump::default() };
-    let rank = |answer: &Answer| match answer {
-        Answer::Found { version, .. } => Some(*version),
-        Answer::Absent { version } => *version,
-    };
-    for dump in dumps {
-        all.asked_at = dump.asked_at;
-        all.answered_at = dump.answered_at;
-        for (key, answer) in &dump.answers {
-            let newest = all.answers.entry(key.clone()).or_insert(*answer);
-            if rank(newest) < rank(answer) {
-                *newest = *answer;
-            }
-        }
-    }
-    all
-}

@@ -9,7 +9,7 @@ use std::{
 };
 
 use serde::{Deserialize, Serialize};
-use tako_checkers::{Options, check_all};
+use tako_checkers::{Dump, Options, check_all};
 use tako_types::config::Config;
 use tokio::time::{Instant, sleep, sleep_until};
 use tracing_subscriber::fmt::{format::Writer, time::FormatTime};
@@ -199,20 +199,13 @@ async fn go(
     let dumps = dump::dumps(world, &keys).await?;
     let covered_at = world.micros();
     world.rebuild(SETTLE_MAX).await?;
-    let rebuilt = dump::together(&dump::dumps(world, &keys).await?);
+    let rebuilt = Dump::of_store(&dump::dumps(world, &keys).await?);
     let options = Options {
         clock_slack_micros: if clocks { 4_000_000_000 } else { 1_000_000 },
         ..Options::default()
     };
     let report = check_all(&notes.history(), &dumps, Some((&rebuilt, covered_at)), &options);
-    for check in &report.checks {
-        outcome.considered.insert(check.name.to_owned(), check.verdict.considered);
-        for violation in &check.verdict.violations {
-            outcome.wrong.push(format!("{}: {violation}", check.name));
-        }
-        for key in &check.verdict.undecided {
-            outcome.wrong.push(format!("{}: undecided for {key}", check.name));
-        }
-    }
+    outcome.considered.extend(report.considered());
+    outcome.wrong.extend(report.wrong());
     Ok(())
 }
