@@ -1,15 +1,18 @@
 //! How a process reaches replicas: its own engine directly, every other node by RPC.
 //!
-//! Every call carries the epoch; an answer that names a newer one makes the caller fetch it from
-//! that node and try again. What calls show of a node's health goes to the membership.
+//! Every call carries an epoch, and a node that knows a newer one refuses with it. [`Links::call`]
+//! is for what means the same under any document: it fetches the newer one and sends again.
+//! [`Links::call_under`] is for a part of a request, which one document judges from beginning to
+//! end: it sends once, and what a refusal means is the request's affair (`replication/attempt.rs`).
+//! What calls show of a node's health goes to the membership.
 
 use std::{
     sync::{Arc, OnceLock},
     time::Duration,
 };
 
-use tako_flatbuf::{Peers, Request, Response, RpcError};
-use tako_types::{ErrorKind, Incarnation, NodeId, config::Published};
+use tako_flatbuf::{CallHead, Caller, Peers, Request, Response, RpcError, Service};
+use tako_types::{ErrorKind, Incarnation, NodeId, config::Published, limits::CALL_DEADLINE};
 
 use crate::{configuration::ConfigCell, membership::Membership, replica::Replica};
 
@@ -54,7 +57,7 @@ impl Links {
         self.local.get().is_some() && *node == self.me
     }
 
-    /// Sends a request to a node and awaits its answer.
+    /// Sends a request to a node and awaits its answer, under whichever document is in force.
     ///
     /// # Errors
     /// [`RpcError`]: the node's own, or `Unavailable`/`Deadline` when it did not answer in time.
@@ -70,32 +73,57 @@ impl Links {
                 Err(_) => Err(RpcError::new(ErrorKind::Deadline, "this node took too long")),
             };
         }
-        let first = self.remote(node, deadline, request.clone()).await;
+        let first = self.remote(&self.config.current(), node, deadline, request.clone()).await;
         match first {
             Err(error) if error.kind == ErrorKind::StaleEpoch => {
                 if error.detail > self.config.epoch().number {
                     self.fetch_configuration(node).await;
                 }
-                self.remote(node, deadline, request).await
+                self.remote(&self.config.current(), node, deadline, request).await
             }
             answer => answer,
         }
     }
 
-    async fn remote(
+    /// Sends a request once, to be judged by `document`.
+    ///
+    /// # Errors
+    /// [`RpcError`]; `StaleEpoch` where the node knows a newer document, this process not excepted:
+    /// it may have adopted one since `document` was taken.
+    pub(crate) async fn call_under(
         &self,
+        document: &Published,
         node: &NodeId,
         deadline: Duration,
         request: Request,
     ) -> Result<Response, RpcError> {
-        let current = self.config.current();
-        let Some(target) = current.node(node) else {
-            let text = format!("{node} is not in configuration {}", current.epoch);
+        let Some(local) = self.local.get().filter(|_| *node == self.me) else {
+            return self.remote(document, node, deadline, request).await;
+        };
+        // By the same door as everybody else's calls: what is taken in there under an older epoch
+        // than this node noted its last LSN for would be in nobody's barrier.
+        let caller = Caller { node: self.me.clone(), address: String::new() };
+        let head = CallHead { epoch: document.epoch.number, ..CallHead::default() };
+        match tokio::time::timeout(deadline, local.call(&caller, &head, request)).await {
+            Ok(answer) => answer,
+            Err(_) => Err(RpcError::new(ErrorKind::Deadline, "this node took too long")),
+        }
+    }
+
+    async fn remote(
+        &self,
+        document: &Published,
+        node: &NodeId,
+        deadline: Duration,
+        request: Request,
+    ) -> Result<Response, RpcError> {
+        let Some(target) = document.node(node) else {
+            let text = format!("{node} is not in configuration {}", document.epoch);
             return Err(RpcError::new(ErrorKind::StaleEpoch, text));
         };
         let address = format!("{}:{}", target.host, target.rpc_port);
         let peer = self.peers.get(&address);
-        let answer = peer.call(current.epoch.number, deadline, request).await;
+        let answer = peer.call(document.epoch.number, deadline, request).await;
         match &answer {
             // The node's own "unavailable" is an answer; a broken connection is none.
             Err(error)
@@ -132,9 +160,9 @@ impl Links {
 
     /// Fetches a newer configuration from a node and adopts it; failures are logged by the cell.
     pub async fn fetch_configuration(&self, node: &NodeId) {
-        let above = self.config.epoch().number;
-        let request = Request::Configuration { above };
-        let answer = self.remote(node, tako_types::limits::CALL_DEADLINE, request).await;
+        let current = self.config.current();
+        let request = Request::Configuration { above: current.epoch.number };
+        let answer = self.remote(&current, node, CALL_DEADLINE, request).await;
         let Ok(Response::Configuration { document: Some(document) }) = answer else { return };
         match Published::decode(&document) {
             Ok(document) => drop(self.config.adopt(document)),

@@ -124,7 +124,7 @@ async fn partitions_refilled_before_a_recovery_was_cut_short_vote_at_the_next_st
     let shared: BTreeSet<PartitionId> = current
         .partitions_of(&"n3".into())
         .into_iter()
-        .filter(|p| current.is_replica(&"n1".into(), *p))
+        .filter(|p| current.replicas(*p).contains(&"n1".into()))
         .collect();
     let own = current.partitions_of(&"n3".into()).len();
     assert!(own - shared.len() > 8, "more partitions wait than are refilled at a time");

@@ -15,5 +15,5 @@ mod successor;
 mod zones;
 
 pub use layout::{fair_shares, table};
-pub use publish::{movement, publish, zone_warnings};
+pub use publish::{movement, publish, publish_migration, zone_warnings};
 pub use successor::table_after;

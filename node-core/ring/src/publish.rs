@@ -4,7 +4,7 @@
 
 use std::{collections::BTreeMap, sync::Arc};
 
-use tako_types::config::{Config, Deployment, Published, PublishedError, Table};
+use tako_types::config::{Config, Deployment, Migration, Published, PublishedError, Table};
 
 use crate::{table, table_after, zones::Zones};
 
@@ -20,8 +20,25 @@ pub fn publish(
     number: u64,
     in_force: Option<&Published>,
 ) -> Result<Published, PublishedError> {
+    publish_migration(config, number, None, in_force)
+}
+
+/// [`publish`] of a document that says how far a migration has come.
+///
+/// # Errors
+/// As [`publish`]; also when the migration does not fit the configuration.
+pub fn publish_migration(
+    config: Arc<Config>,
+    number: u64,
+    migration: Option<Migration>,
+    in_force: Option<&Published>,
+) -> Result<Published, PublishedError> {
+    let other = migration.as_ref().map(|migration| &migration.other);
+    // Without such a deployment the document is refused below.
+    let other = other.and_then(|name| config.deployments.get(name));
     let tables: BTreeMap<String, Table> = std::iter::once(config.active_deployment())
         .chain(config.target_deployment())
+        .chain(other)
         .map(|deployment| {
             let rows = match in_force.map(|published| base(published, &deployment.name)) {
                 None => table(deployment, config.partitions),
@@ -32,7 +49,7 @@ pub fn publish(
             (deployment.name.clone(), rows.into_iter().map(narrow).collect())
         })
         .collect();
-    Published::new(number, config, tables)
+    Published::new(number, config, tables, migration)
 }
 
 /// What the deployment `name` starts from: its own table in force, else that of the active one.

@@ -2,13 +2,23 @@
 //!
 //! ```text
 //! put: one version ─► all replicas at once ─► W acknowledgements of each set ─► answer
-//! get: whole vote of the best replica + index answers of R−1 others ─► newest; where they differ
-//!      it is written back to W before the answer
+//! get: whole vote of the best replica + index answers of R−1 others of the read set ─► newest;
+//!      where they differ it is written back to W of each set before the answer
 //! ```
-//! Any node and any proxy serves any key. Calls: links (replicas), quorum (pure counting).
-//! Called by: the gateways. Invariants: no request without a deadline; an answer "absent" only
-//! when R replicas said so.
+//! Any node and any proxy serves any key. Calls: attempt (one document's judgement), links
+//! (replicas), quorum (pure counting). Called by: the gateways.
+//!
+//! Invariants:
+//! - no request without a deadline; an answer "absent" only when R replicas said so;
+//! - what a request counts towards its answer was given under one configuration document, or under
+//!   several that place the key's partition alike. It takes the document once and every call names
+//!   that epoch; a replica that knows a newer one refuses, and then the request begins again under
+//!   that one where it places the partition elsewhere. So no write is done with the old set alone
+//!   after a replica of it went on to write both, unless W of them had it before they did (the
+//!   barrier covers that), and no read mixes votes of two sets. A write that begins again keeps its
+//!   version: whoever has it already takes it for the same.
 
+mod attempt;
 mod quorum;
 mod read;
 mod write;
@@ -25,7 +35,7 @@ pub use read::Read;
 use tako_flatbuf::{NodeState, RpcError};
 use tako_types::{
     Drift, ErrorKind, HybridClock, NodeId, PartitionId, Version,
-    config::Quorum,
+    config::{Placement, Quorum},
     limits::{CALL_DEADLINE, CLOCK_DRIFT_MAX},
 };
 use tokio::time::Instant;
@@ -75,6 +85,15 @@ pub enum RequestError {
     /// The time was over; a write may have happened.
     #[error("not done within {0:?}; for a write the outcome is unknown, a retry is safe")]
     Deadline(Duration),
+    /// The configuration kept moving the key.
+    #[error(
+        "the key's replicas changed {times} times meanwhile; for a write the outcome is unknown, a \
+         retry is safe"
+    )]
+    Moving {
+        /// How often.
+        times: usize,
+    },
     /// Other writers kept winning.
     #[error("other writes to this key kept winning; retry")]
     Contended,
@@ -99,9 +118,10 @@ impl RequestError {
     pub fn kind(&self) -> ErrorKind {
         match self {
             Self::Invalid(_) | Self::Drift(_) => ErrorKind::Invalid,
-            Self::TooFewVotes { .. } | Self::TooFewAcks { .. } | Self::Clock { .. } => {
-                ErrorKind::Unavailable
-            }
+            Self::TooFewVotes { .. }
+            | Self::TooFewAcks { .. }
+            | Self::Moving { .. }
+            | Self::Clock { .. } => ErrorKind::Unavailable,
             Self::Deadline(_) => ErrorKind::Deadline,
             Self::Contended => ErrorKind::Conflict,
             Self::Busy(_) => ErrorKind::Busy,
@@ -217,16 +237,18 @@ impl Serving {
         let current = self.links.config.current();
         for p in 0..current.config.partitions {
             let p = PartitionId(u16::try_from(p).unwrap_or(u16::MAX));
-            let replicas = current.replicas(p);
-            let quorum = current.quorum(p);
-            let serving = replicas.iter().filter(|node| self.serves(node)).count();
-            let need = quorum.r.max(quorum.w);
-            if serving < need {
-                let nodes: Vec<&str> = replicas.iter().map(NodeId::as_str).collect();
-                return Err(format!(
-                    "partition {p}: {serving} of its replicas {} serve, {need} are needed",
-                    nodes.join(", ")
-                ));
+            let Placement { read, also_write, .. } = current.placement(p);
+            let read = (read, read.quorum.r.max(read.quorum.w));
+            let also = also_write.as_ref().map(|set| (set, set.quorum.w));
+            for (set, need) in std::iter::once(read).chain(also) {
+                let serving = set.nodes.iter().filter(|node| self.serves(node)).count();
+                if serving < need {
+                    let nodes: Vec<&str> = set.nodes.iter().map(NodeId::as_str).collect();
+                    return Err(format!(
+                        "partition {p}: {serving} of its replicas {} serve, {need} are needed",
+                        nodes.join(", ")
+                    ));
+                }
             }
         }
         Ok(())
@@ -284,12 +306,13 @@ impl Drop for Counted {
     }
 }
 
-/// The levels of one request: the deployment's, or the client's own.
-fn levels(default: Quorum, r: Option<usize>, w: Option<usize>) -> Result<Quorum, RequestError> {
+/// Whether what a client asks for can be had of the read set. Its request is told so once, when it
+/// begins: that a later document has fewer replicas is no fault of a request that was right.
+fn check_levels(quorum: Quorum, r: Option<usize>, w: Option<usize>) -> Result<(), RequestError> {
     if r.is_none() && w.is_none() {
-        return Ok(default);
+        return Ok(());
     }
-    default.with(r, w).map_err(|error| RequestError::Invalid(error.to_string()))
+    quorum.with(r, w).map(drop).map_err(|error| RequestError::Invalid(error.to_string()))
 }
 
 fn reason(error: &RpcError) -> String {

@@ -14,17 +14,30 @@ use std::collections::HashMap;
 use tako_types::{Incarnation, NodeId};
 
 /// One set of replicas that a write must reach.
-#[derive(Debug, Clone)]
-pub(crate) struct SetNeed {
-    pub(crate) members: Vec<NodeId>,
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct SetNeed<'a> {
+    pub(crate) members: &'a [NodeId],
+    /// Of this write.
     pub(crate) w: usize,
+    /// Of writes that do not say so themselves.
+    pub(crate) usual_w: usize,
 }
 
-impl SetNeed {
+impl SetNeed<'_> {
     /// How many of the W have to vote: N−W+1. With W = 1 there are not so many among W; then
     /// recovering asks all others instead.
     fn voters(&self) -> usize {
-        (self.members.len() + 1).saturating_sub(self.w).min(self.w)
+        self.covering(self.w)
+    }
+
+    /// How many voters know of every write that was complete: such a write need not have asked for
+    /// as many replicas as this one does.
+    fn knowing(&self) -> usize {
+        self.covering(self.w.min(self.usual_w))
+    }
+
+    fn covering(&self, w: usize) -> usize {
+        (self.members.len() + 1).saturating_sub(w).min(w)
     }
 }
 
@@ -55,8 +68,10 @@ enum Answer {
 
 /// See the module.
 #[derive(Debug)]
-pub(crate) struct Tally {
-    sets: Vec<SetNeed>,
+pub(crate) struct Tally<'a> {
+    set: SetNeed<'a>,
+    /// The second one, in a migration.
+    also: Option<SetNeed<'a>>,
     newer: Newer,
     answers: HashMap<NodeId, Answer>,
     known: HashMap<NodeId, Incarnation>,
@@ -64,10 +79,14 @@ pub(crate) struct Tally {
     sent_again: HashMap<NodeId, Incarnation>,
 }
 
-impl Tally {
-    pub(crate) fn new(sets: Vec<SetNeed>, newer: Newer) -> Self {
+impl<'a> Tally<'a> {
+    pub(crate) fn new(set: SetNeed<'a>, also: Option<SetNeed<'a>>, newer: Newer) -> Self {
         let (answers, known, sent_again) = Default::default();
-        Self { sets, newer, answers, known, sent_again }
+        Self { set, also, newer, answers, known, sent_again }
+    }
+
+    fn sets(&self) -> impl Iterator<Item = &SetNeed<'a>> {
+        std::iter::once(&self.set).chain(&self.also)
     }
 
     /// Counts an acknowledgement; gives the replicas whose acknowledgement is void and to whom
@@ -124,31 +143,30 @@ impl Tally {
 
     /// Acknowledgements in the set that is worst off: (got, needed).
     pub(crate) fn progress(&self) -> (usize, usize) {
-        self.sets
-            .iter()
+        self.sets()
             .map(|set| (self.count(set).0, set.w))
-            .min_by_key(|(got, need)| got.saturating_sub(*need))
+            .max_by_key(|(got, need)| need.saturating_sub(*got))
             .unwrap_or((0, 0))
     }
 
     /// Whether enough voters answered, either way, to know of every write that was complete before
-    /// they were asked: N−W+1 of each set.
+    /// they were asked: N−W+1 of each set, by the smaller of its usual W and this write's.
     pub(crate) fn knows_newest(&self) -> bool {
-        self.sets.iter().all(|set| {
+        self.sets().all(|set| {
             let heard = set.members.iter().filter(|member| {
                 matches!(
                     self.answers.get(*member),
                     Some(Answer::Acked { voting: true, .. } | Answer::Newer)
                 )
             });
-            heard.count() >= set.voters()
+            heard.count() >= set.knowing()
         })
     }
 
     /// (acknowledged, of them voting, failed) in one set.
-    fn count(&self, set: &SetNeed) -> (usize, usize, usize) {
+    fn count(&self, set: &SetNeed<'_>) -> (usize, usize, usize) {
         let mut counts = (0, 0, 0);
-        for member in &set.members {
+        for member in set.members {
             match self.answers.get(member) {
                 Some(Answer::Acked { voting, .. }) => {
                     counts.0 += 1;
@@ -168,7 +186,7 @@ impl Tally {
 
     pub(crate) fn outcome(&self) -> Outcome {
         let mut all_reached = true;
-        for set in &self.sets {
+        for set in self.sets() {
             let n = set.members.len();
             let voters = set.voters();
             let (acked, voting, failed) = self.count(set);
@@ -186,115 +204,4 @@ impl Tally {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn node(n: usize) -> NodeId {
-        NodeId::new(&format!("n{n}"))
-    }
-
-    fn tally(n: usize, w: usize) -> Tally {
-        Tally::new(vec![SetNeed { members: (0..n).map(node).collect(), w }], Newer::Refuses)
-    }
-
-    /// `+` acknowledges and votes, `r` acknowledges while recovering, `-` fails.
-    fn check(n: usize, w: usize, answers: &str, expected: Outcome) {
-        let mut tally = tally(n, w);
-        for (i, answer) in answers.chars().enumerate() {
-            match answer {
-                '+' => drop(tally.ack(&node(i), Incarnation(1), true, &[])),
-                'r' => drop(tally.ack(&node(i), Incarnation(1), false, &[])),
-                _ => tally.fail(&node(i)),
-            }
-        }
-        assert_eq!(tally.outcome(), expected, "{answers} of {n}, W {w}");
-    }
-
-    #[test]
-    fn a_write_is_settled_by_exactly_w_answers_of_which_enough_vote() {
-        check(3, 2, "+", Outcome::Pending);
-        check(3, 2, "++", Outcome::Reached);
-        check(3, 2, "+r", Outcome::Pending);
-        check(3, 2, "+r+", Outcome::Reached);
-        check(3, 2, "+-r", Outcome::Impossible);
-        check(3, 2, "--", Outcome::Impossible);
-        check(1, 1, "+", Outcome::Reached);
-        check(3, 1, "+", Outcome::Reached);
-        check(3, 1, "r-+", Outcome::Reached);
-        check(3, 1, "r--", Outcome::Impossible);
-        check(4, 3, "+r", Outcome::Pending);
-        check(4, 3, "+r+", Outcome::Reached);
-        check(4, 3, "+rr", Outcome::Pending);
-        check(4, 3, "+rr-", Outcome::Impossible);
-    }
-
-    #[test]
-    fn a_replica_that_holds_something_newer_counts_only_where_the_write_may_settle_for_it() {
-        let with_newer = |newer, answers: &str| {
-            let set = SetNeed { members: (0..3).map(node).collect(), w: 2 };
-            let mut tally = Tally::new(vec![set], newer);
-            for (i, answer) in answers.chars().enumerate() {
-                match answer {
-                    '+' => drop(tally.ack(&node(i), Incarnation(1), true, &[])),
-                    'r' => drop(tally.ack(&node(i), Incarnation(1), false, &[])),
-                    'n' => tally.newer(&node(i)),
-                    _ => tally.fail(&node(i)),
-                }
-            }
-            (tally.outcome(), tally.knows_newest())
-        };
-        assert_eq!(with_newer(Newer::Settles, "n+"), (Outcome::Reached, true));
-        assert_eq!(with_newer(Newer::Settles, "nn"), (Outcome::Reached, true));
-        assert_eq!(with_newer(Newer::Settles, "nr"), (Outcome::Pending, false));
-        assert_eq!(with_newer(Newer::Settles, "n--"), (Outcome::Impossible, false));
-        assert_eq!(with_newer(Newer::Refuses, "n"), (Outcome::Pending, false));
-        assert_eq!(with_newer(Newer::Refuses, "n-"), (Outcome::Pending, false));
-        assert_eq!(with_newer(Newer::Refuses, "n+"), (Outcome::Pending, true));
-        assert_eq!(with_newer(Newer::Refuses, "n++"), (Outcome::Reached, true));
-        assert_eq!(with_newer(Newer::Refuses, "nn"), (Outcome::Pending, true));
-        assert_eq!(with_newer(Newer::Refuses, "nr-"), (Outcome::Impossible, false));
-    }
-
-    #[test]
-    fn an_acknowledgement_of_a_replaced_data_folder_is_void() {
-        let mut tally = tally(3, 2);
-        assert!(tally.ack(&node(0), Incarnation(4), true, &[]).is_empty());
-        let void = tally.ack(&node(1), Incarnation(1), true, &[(node(0), Incarnation(5))]);
-        assert_eq!(void, [node(0)]);
-        assert_eq!(tally.outcome(), Outcome::Pending);
-        assert!(tally.ack(&node(0), Incarnation(5), true, &[]).is_empty());
-        assert_eq!(tally.outcome(), Outcome::Reached);
-    }
-
-    #[test]
-    fn a_replica_that_goes_on_with_a_replaced_data_folder_is_asked_twice_and_no_more() {
-        let mut tally = tally(3, 2);
-        let known = [(node(0), Incarnation(7))];
-        assert!(tally.ack(&node(1), Incarnation(1), true, &known).is_empty());
-        assert_eq!(tally.ack(&node(0), Incarnation(1), true, &[]), [node(0)]);
-        assert!(tally.ack(&node(0), Incarnation(1), true, &[]).is_empty());
-        assert_eq!(tally.outcome(), Outcome::Pending);
-        tally.fail(&node(2));
-        assert_eq!(tally.outcome(), Outcome::Impossible);
-        // A still newer folder is worth another try.
-        let newer = [(node(0), Incarnation(8))];
-        assert!(tally.ack(&node(0), Incarnation(7), true, &[]).is_empty());
-        assert_eq!(tally.ack(&node(1), Incarnation(1), true, &newer), [node(0)]);
-    }
-
-    #[test]
-    fn every_written_set_needs_its_own_quorum() {
-        let old = SetNeed { members: vec![node(0), node(1), node(2)], w: 2 };
-        let new = SetNeed { members: vec![node(2), node(3), node(4)], w: 2 };
-        let mut tally = Tally::new(vec![old, new], Newer::Refuses);
-        for i in [0, 1] {
-            tally.ack(&node(i), Incarnation(1), true, &[]);
-        }
-        assert_eq!(tally.outcome(), Outcome::Pending);
-        tally.ack(&node(2), Incarnation(1), true, &[]);
-        assert_eq!(tally.outcome(), Outcome::Pending);
-        tally.fail(&node(3));
-        tally.ack(&node(4), Incarnation(1), true, &[]);
-        assert_eq!(tally.outcome(), Outcome::Reached);
-    }
-}
+mod tests;

@@ -5,24 +5,27 @@
 //! merge(index, S(s)); so an index answer settles a vote unless steps differ. Only then is a
 //! replica asked for its merged vote, and only when votes really differ is the newest written
 //! back, before the answer.
+//!
+//! In a migration votes come from the read set only; what is written back goes to the other one too.
 
-use std::{
-    collections::VecDeque,
-    sync::{Arc, atomic::Ordering},
-    time::Duration,
-};
+mod ballot;
 
+use std::{collections::VecDeque, sync::atomic::Ordering, time::Duration};
+
+use ballot::{Ballot, Shown, ask, ask_merged, index_agrees, newest_of};
 use futures::{StreamExt, future::BoxFuture, stream::FuturesUnordered};
-use tako_flatbuf::{Record, Request, Response, RpcError, StatAnswer, merge};
+use tako_flatbuf::{Record, RpcError};
 use tako_types::{
-    ErrorKind, NodeId, PartitionId, StepNumber, StoredKey, Version,
-    config::Quorum,
+    NodeId, PartitionId, StoredKey,
     limits::{CALL_DEADLINE, STORE_DEADLINE},
 };
 use tokio::time::{Instant, sleep, timeout_at};
 
-use super::{RequestError, Serving, levels, reason};
-use crate::links::Links;
+use super::{
+    RequestError, Serving,
+    attempt::{Attempt, Halt},
+    check_levels, reason,
+};
 
 /// After this long without enough votes one more replica is asked.
 const HEDGE_AFTER: Duration = Duration::from_millis(60);
@@ -36,25 +39,7 @@ pub struct Read {
     pub r: Option<usize>,
 }
 
-/// One replica's vote as far as it is known.
-#[derive(Debug, Clone)]
-struct Ballot {
-    node: NodeId,
-    step: StepNumber,
-    shown: Shown,
-}
-
-#[derive(Debug, Clone)]
-enum Shown {
-    /// The whole vote; `covered`: it is what the snapshot shows at that step.
-    Whole { record: Option<Record>, covered: bool },
-    /// What the memory index says.
-    Index(StatAnswer),
-    /// The version of the whole vote.
-    Merged(StatAnswer),
-}
-
-type Ballots = FuturesUnordered<BoxFuture<'static, (NodeId, Result<Ballot, RpcError>)>>;
+type Ballots = FuturesUnordered<BoxFuture<'static, (NodeId, Result<Ballot, Halt<RpcError>>)>>;
 
 impl Serving {
     /// The newest record of a key that R replicas know of, tombstones and expired ones included.
@@ -79,42 +64,57 @@ impl Serving {
         until: Instant,
     ) -> Result<Option<Record>, RequestError> {
         self.metrics.reads.fetch_add(1, Ordering::Relaxed);
-        let current = self.links.config.current();
-        let p = read.key.partition(current.partitions_log2());
-        let replicas = current.replicas(p);
-        let quorum = levels(current.quorum(p), read.r, None)?;
-        if quorum.r == 1
+        let mut attempt = Attempt::begin(&self.links, &read.key, until);
+        check_levels(attempt.placement().read.quorum, read.r, None)?;
+        loop {
+            match self.get_under(&attempt, read).await {
+                Ok(record) => return Ok(record),
+                Err(Halt::Failed(error)) => return Err(error),
+                Err(Halt::Moved) => attempt = attempt.begin_again(&self.links)?,
+            }
+        }
+    }
+
+    async fn get_under(
+        &self,
+        attempt: &Attempt,
+        read: &Read,
+    ) -> Result<Option<Record>, Halt<RequestError>> {
+        let r = attempt.votes_needed(read.r);
+        // No epoch is compared here: the document was in force in this very process when the read
+        // began, and what is complete by then is at every replica, this one included.
+        if r == 1
             && let Some(local) = self.links.local()
-            && self.links.is_local(&self.links.me)
-            && replicas.contains(&self.links.me)
-            && local.engine().is_voting(p)
-            && let Ok(vote) = local.engine().vote(p, &read.key).await
+            && attempt.readers().contains(&self.links.me)
+            && local.engine().is_voting(attempt.p)
+            && let Ok(vote) = local.engine().vote(attempt.p, &read.key).await
+            && attempt.barrier() <= vote.step
         {
             return Ok(vote.record);
         }
-        let ballots = self.collect(p, &read.key, replicas, quorum.r, until).await?;
+        let ballots = self.collect(attempt, &read.key, r).await?;
         if let [Ballot { shown: Shown::Whole { record, .. }, .. }] = ballots.as_slice() {
             return Ok(record.clone());
         }
-        let repair = current.config.active_deployment().read_repair;
-        self.reconcile(p, &read.key, ballots, quorum, replicas, until, repair).await
+        self.reconcile(attempt, &read.key, r, ballots).await
     }
 
     /// R votes, at least one of them whole.
     async fn collect(
         &self,
-        p: PartitionId,
+        attempt: &Attempt,
         key: &StoredKey,
-        replicas: &[NodeId],
         r: usize,
-        until: Instant,
-    ) -> Result<Vec<Ballot>, RequestError> {
-        let mut candidates = self.candidates(key, replicas);
+    ) -> Result<Vec<Ballot>, Halt<RequestError>> {
+        let mut candidates = self.candidates(key, attempt.readers());
         let mut asked = Ballots::new();
         let mut ballots: Vec<Ballot> = Vec::with_capacity(r);
         let mut whole_asked = 0usize;
         let mut last_error: Option<RpcError> = None;
-        let call_time = |whole| Self::read_deadline(until, whole);
+        let ask = |node, whole| {
+            let time = Self::read_deadline(attempt.until, whole);
+            ask(self.links.clone(), attempt.clone(), node, key.clone(), whole, time)
+        };
         let hedge = sleep(HEDGE_AFTER);
         tokio::pin!(hedge);
         loop {
@@ -127,17 +127,19 @@ impl Serving {
                 let Some(node) = candidates.pop_front() else { break };
                 let whole = !has_whole && whole_asked == 0;
                 whole_asked += usize::from(whole);
-                asked.push(ask(self.links.clone(), node, p, key.clone(), whole, call_time(whole)));
+                asked.push(ask(node, whole));
             }
             if asked.is_empty() {
                 let reason = last_error
                     .map_or_else(|| "the others are recovering".to_owned(), |e| reason(&e));
-                return Err(RequestError::TooFewVotes { got: ballots.len(), need: r, reason });
+                let got = ballots.len();
+                return Err(RequestError::TooFewVotes { got, need: r, reason }.into());
             }
             tokio::select! {
                 Some((node, answer)) = asked.next() => match answer {
                     Ok(ballot) => ballots.push(ballot),
-                    Err(error) => {
+                    Err(Halt::Moved) => return Err(Halt::Moved),
+                    Err(Halt::Failed(error)) => {
                         // If it was to give the whole record, somebody else has to.
                         if !has_whole {
                             whole_asked = 0;
@@ -149,9 +151,7 @@ impl Serving {
                 () = &mut hedge, if !candidates.is_empty() => {
                     self.metrics.hedges.fetch_add(1, Ordering::Relaxed);
                     if let Some(node) = candidates.pop_front() {
-                        let links = self.links.clone();
-                        let (key, whole) = (key.clone(), !has_whole);
-                        asked.push(ask(links, node, p, key, whole, call_time(whole)));
+                        asked.push(ask(node, !has_whole));
                     }
                     hedge.as_mut().reset(Instant::now() + HEDGE_AFTER);
                 }
@@ -191,22 +191,17 @@ impl Serving {
     }
 
     /// The newest of the votes; written back first where they differ.
-    #[expect(clippy::too_many_arguments, reason = "one request's facts, used once")]
     async fn reconcile(
         &self,
-        p: PartitionId,
+        attempt: &Attempt,
         key: &StoredKey,
+        r: usize,
         mut ballots: Vec<Ballot>,
-        quorum: Quorum,
-        replicas: &[NodeId],
-        until: Instant,
-        repair: bool,
-    ) -> Result<Option<Record>, RequestError> {
-        let call_time = |whole| Self::read_deadline(until, whole);
-        let mut spares = self.candidates(key, replicas);
+    ) -> Result<Option<Record>, Halt<RequestError>> {
+        let mut spares = self.candidates(key, attempt.readers());
         spares.retain(|node| ballots.iter().all(|ballot| ballot.node != *node));
         // Every pass makes one more ballot whole or merged, so this ends.
-        for _ in 0..=2 * replicas.len() {
+        for _ in 0..=2 * attempt.readers().len() {
             let (newest, newest_step, covered) = newest_of(&ballots);
             let shown = newest.as_ref().map(|r| (r.version(), r.crc()));
             let open = ballots.iter().position(|ballot| match &ballot.shown {
@@ -217,7 +212,7 @@ impl Serving {
                 Shown::Merged(answer) => answer.version > shown.map(|(version, _)| version),
             });
             let Some(open) = open else {
-                return self.settle(p, &ballots, newest, quorum, replicas, until, repair).await;
+                return self.settle(attempt, &ballots, newest).await;
             };
             let ballot = &ballots[open];
             let ahead = match &ballot.shown {
@@ -227,58 +222,59 @@ impl Serving {
                 Shown::Whole { .. } => false,
             } || ballot.step > newest_step;
             let node = ballot.node.clone();
+            let time = Self::read_deadline(attempt.until, false);
             let answer = if ahead {
-                ask(self.links.clone(), node, p, key.clone(), true, call_time(false)).await.1
+                let (links, attempt) = (self.links.clone(), attempt.clone());
+                ask(links, attempt, node, key.clone(), true, time).await.1
             } else {
-                ask_merged(self.links.clone(), node, p, key.clone(), call_time(false)).await
+                ask_merged(&self.links, attempt, node, key.clone(), time).await
             };
             ballots[open] = match answer {
                 Ok(ballot) => ballot,
-                Err(error) => {
-                    let stand_in = self.stand_in(p, key, &mut spares, until, error).await;
-                    stand_in.map_err(|error| RequestError::TooFewVotes {
-                        got: ballots.len() - 1,
-                        need: quorum.r,
-                        reason: reason(&error),
+                Err(Halt::Moved) => return Err(Halt::Moved),
+                Err(Halt::Failed(error)) => {
+                    let stand_in = self.stand_in(attempt, key, &mut spares, error).await;
+                    stand_in.map_err(|halt| match halt {
+                        Halt::Moved => Halt::Moved,
+                        Halt::Failed(error) => Halt::Failed(RequestError::TooFewVotes {
+                            got: ballots.len() - 1,
+                            need: r,
+                            reason: reason(&error),
+                        }),
                     })?
                 }
             };
         }
-        Err(RequestError::Contended)
+        Err(RequestError::Contended.into())
     }
 
     /// The vote of somebody who was not asked yet, in place of a replica that failed with `error`;
     /// without any, the last failure.
     async fn stand_in(
         &self,
-        p: PartitionId,
+        attempt: &Attempt,
         key: &StoredKey,
         spares: &mut VecDeque<NodeId>,
-        until: Instant,
         mut error: RpcError,
-    ) -> Result<Ballot, RpcError> {
+    ) -> Result<Ballot, Halt<RpcError>> {
         while let Some(spare) = spares.pop_front() {
-            let time = Self::read_deadline(until, false);
-            match ask(self.links.clone(), spare, p, key.clone(), true, time).await.1 {
-                Ok(ballot) => return Ok(ballot),
-                Err(failed) => error = failed,
+            let time = Self::read_deadline(attempt.until, false);
+            let (links, attempt) = (self.links.clone(), attempt.clone());
+            match ask(links, attempt, spare, key.clone(), true, time).await.1 {
+                Err(Halt::Failed(failed)) => error = failed,
+                settled => return settled,
             }
         }
-        Err(error)
+        Err(error.into())
     }
 
     /// All votes are known: writes the newest back if one of them is older.
-    #[expect(clippy::too_many_arguments, reason = "one request's facts, used once")]
     async fn settle(
         &self,
-        p: PartitionId,
+        attempt: &Attempt,
         ballots: &[Ballot],
         newest: Option<Record>,
-        quorum: Quorum,
-        replicas: &[NodeId],
-        until: Instant,
-        repair: bool,
-    ) -> Result<Option<Record>, RequestError> {
+    ) -> Result<Option<Record>, Halt<RequestError>> {
         let Some(newest) = newest else { return Ok(None) };
         let shown = (newest.version(), newest.crc());
         let differs = ballots.iter().any(|ballot| match &ballot.shown {
@@ -288,102 +284,9 @@ impl Serving {
             Shown::Merged(answer) => (answer.version, answer.crc) != (Some(shown.0), shown.1),
             Shown::Index(_) => false,
         });
-        if differs && repair {
-            self.write_back(p, newest.clone(), quorum, replicas, until).await?;
+        if differs && attempt.document.config.active_deployment().read_repair {
+            self.write_back(attempt, newest.clone()).await?;
         }
         Ok(Some(newest))
     }
 }
-
-/// The merge of the whole votes, the highest step among them, and whether the merge is what the
-/// snapshot shows at that step.
-fn newest_of(ballots: &[Ballot]) -> (Option<Record>, StepNumber, bool) {
-    let mut newest: Option<Record> = None;
-    let mut step = StepNumber(0);
-    let mut covered = true;
-    for ballot in ballots {
-        let Shown::Whole { record, covered: is_covered } = &ballot.shown else { continue };
-        step = step.max(ballot.step);
-        covered &= is_covered;
-        newest = match (newest, record.clone()) {
-            (Some(a), Some(b)) => Some(merge(a, b)),
-            (a, b) => a.or(b),
-        };
-    }
-    (newest, step, covered)
-}
-
-/// Does an index answer prove that the replica's vote is the record shown?
-fn index_agrees(
-    answer: StatAnswer,
-    step: StepNumber,
-    shown: Option<(Version, u32)>,
-    newest_step: StepNumber,
-    covered: bool,
-) -> bool {
-    match (answer.version, shown) {
-        // It sees a later step, so its snapshot may hold something newer, whatever its index says.
-        _ if step > newest_step => false,
-        (Some(version), Some(shown)) if (version, answer.crc) == shown => true,
-        (Some(version), Some((newest, _))) if version > newest => false,
-        (Some(_), None) => false,
-        // Nothing anywhere, and no later step to look at.
-        (None, None) => true,
-        // The record is in the snapshot at the step that it sees as well.
-        (_, Some(_)) => covered && step == newest_step,
-    }
-}
-
-fn ask(
-    links: Arc<Links>,
-    node: NodeId,
-    partition: PartitionId,
-    key: StoredKey,
-    whole: bool,
-    deadline: Duration,
-) -> BoxFuture<'static, (NodeId, Result<Ballot, RpcError>)> {
-    Box::pin(async move {
-        let request = if whole {
-            Request::Get { partition, key }
-        } else {
-            Request::Stat { partition, keys: vec![key], merged: false }
-        };
-        let ballot = match links.call(&node, deadline, request).await {
-            Ok(Response::Get { record, step, voting: true, covered }) => {
-                Ok(Ballot { node: node.clone(), step, shown: Shown::Whole { record, covered } })
-            }
-            Ok(Response::Stat { answers, step, voting: true }) => match answers.first() {
-                Some(answer) => {
-                    Ok(Ballot { node: node.clone(), step, shown: Shown::Index(*answer) })
-                }
-                None => Err(RpcError::new(ErrorKind::Internal, "an empty answer")),
-            },
-            Ok(Response::Get { .. } | Response::Stat { .. }) => {
-                let text = format!("{node} is recovering and does not vote");
-                Err(RpcError::new(ErrorKind::Unavailable, text))
-            }
-            Ok(_) => Err(RpcError::new(ErrorKind::Internal, "answered something else")),
-            Err(error) => Err(error),
-        };
-        (node, ballot)
-    })
-}
-
-async fn ask_merged(
-    links: Arc<Links>,
-    node: NodeId,
-    partition: PartitionId,
-    key: StoredKey,
-    deadline: Duration,
-) -> Result<Ballot, RpcError> {
-    let request = Request::Stat { partition, keys: vec![key], merged: true };
-    match links.call(&node, deadline, request).await? {
-        Response::Stat { answers, step, voting: true } if answers.len() == 1 => {
-            Ok(Ballot { node, step, shown: Shown::Merged(answers[0]) })
-        }
-        _ => Err(RpcError::new(ErrorKind::Unavailable, format!("{node} does not vote now"))),
-    }
-}
-
-#[cfg(test)]
-mod tests;

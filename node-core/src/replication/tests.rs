@@ -1,81 +1,26 @@
 //! Requests over replicas that answer as a test says, in virtual time.
 
-use std::{
-    collections::BTreeMap,
-    sync::{Mutex, OnceLock},
-};
+use std::{collections::BTreeMap, sync::Mutex};
 
-use async_trait::async_trait;
 use bytes::Bytes;
+use fake::Fake;
 use tako_flatbuf::{
-    CallHead, Caller, MemoryNetwork, Network, PeerOptions, Peers, PutOutcome, Record, RecordHead,
-    Request, Response, ServeOptions, Service, StatAnswer, serve,
+    MemoryNetwork, Network, PeerOptions, Peers, PutOutcome, Record, RecordHead, Request, Response,
+    ServeOptions, StatAnswer, serve,
 };
 use tako_journal::FsDisk;
 use tako_types::{
-    Incarnation, Key, Kind, StepNumber, StoredKey, SystemClock, Version, config::Config,
+    Incarnation, Key, Kind, StepNumber, StoredKey, SystemClock, Version,
+    config::{Config, Published},
 };
 use tokio_util::sync::CancellationToken;
 
 use super::*;
 use crate::{configuration::ConfigCell, membership::Membership};
 
+mod fake;
+mod migration;
 mod schedules;
-
-/// What a fake replica answers; `None`: it never does.
-type Answers = Box<dyn Fn(&Request) -> Option<Result<Response, RpcError>> + Send + Sync>;
-
-/// A replica that does as it is told and counts what it was asked.
-#[derive(Default)]
-struct Fake {
-    answers: OnceLock<Answers>,
-    /// Each answer takes this long.
-    delay: OnceLock<Duration>,
-    asked: Mutex<BTreeMap<&'static str, usize>>,
-}
-
-#[async_trait]
-impl Service for Fake {
-    async fn call(
-        &self,
-        caller: &Caller,
-        _: &CallHead,
-        request: Request,
-    ) -> Result<Response, RpcError> {
-        let name = match &request {
-            Request::Hello { cluster, .. } => {
-                let (node, incarnation) = (caller.node.clone(), Incarnation(1));
-                return Ok(Response::Hello { cluster: *cluster, node, incarnation });
-            }
-            Request::Put { .. } => "put",
-            Request::Get { .. } => "get",
-            Request::Stat { .. } => "stat",
-            _ => "other",
-        };
-        *self.asked.lock().expect("no test panics holding it").entry(name).or_default() += 1;
-        let answer = self.answers.get().and_then(|answers| answers(&request));
-        if let Some(delay) = self.delay.get() {
-            tokio::time::sleep(*delay).await;
-        }
-        match answer {
-            Some(answer) => answer,
-            None => std::future::pending().await,
-        }
-    }
-}
-
-impl Fake {
-    fn answers(
-        &self,
-        answers: impl Fn(&Request) -> Option<Result<Response, RpcError>> + Send + Sync + 'static,
-    ) {
-        assert!(self.answers.set(Box::new(answers)).is_ok(), "told once");
-    }
-
-    fn asked(&self, name: &str) -> usize {
-        self.asked.lock().expect("no test panics holding it").get(name).copied().unwrap_or(0)
-    }
-}
 
 /// A serving process that is no replica itself, over fake replicas of every key.
 struct Fakes {
@@ -99,25 +44,36 @@ async fn fakes(count: usize) -> Fakes {
     }
     let config = Arc::new(Config::parse(&text).expect("a valid configuration"));
     let document = tako_ring::publish(config, 1, None).expect("it can be laid out");
+    let ids: Vec<NodeId> = document.replicas(PartitionId(0)).to_vec();
+    let (serving, mut by_id, stop) = serving_over(document, &ids).await;
+    let order = serving.candidates(&key(), &ids);
+    let replicas = order.iter().filter_map(|id| by_id.remove(id)).collect();
+    Fakes { serving, replicas, _stop: stop }
+}
+
+/// A serving process that begins with a document, and a fake replica for each of `ids` (`n1` is at
+/// `n1:4701`, and so on).
+async fn serving_over(
+    document: Published,
+    ids: &[NodeId],
+) -> (Arc<Serving>, BTreeMap<NodeId, Arc<Fake>>, tokio_util::sync::DropGuard) {
     let config =
         Arc::new(ConfigCell::new(document, Arc::new(FsDisk), None).expect("nothing to keep"));
     let network = MemoryNetwork::new();
     let me = NodeId::new("proxy");
     let peers = Peers::new(Arc::new(network.as_host("proxy")), PeerOptions::new(me.clone()));
     let links = Links::new(me, config, Arc::new(Membership::default()), Arc::new(peers));
-    let serving = Serving::new(links.clone(), HybridClock::new(Arc::new(SystemClock), 1, 0));
+    let serving = Serving::new(links, HybridClock::new(Arc::new(SystemClock), 1, 0));
     let stop = CancellationToken::new();
-    let current = links.config.current();
-    let mut replicas = Vec::new();
-    for id in serving.candidates(&key(), current.replicas(PartitionId(0))) {
-        let node = current.node(&id).expect("it is in the configuration");
-        let address = format!("{}:{}", node.host, node.rpc_port);
-        let listener = network.listen(&address).await.expect("free");
+    let mut fakes = BTreeMap::new();
+    for id in ids {
+        let n: u16 = id.as_str()[1..].parse().expect("n and a number");
+        let listener = network.listen(&format!("{id}:{}", 4700 + n)).await.expect("free");
         let fake = Arc::new(Fake::default());
         tokio::spawn(serve(listener, fake.clone(), ServeOptions::default(), stop.clone()));
-        replicas.push(fake);
+        fakes.insert(id.clone(), fake);
     }
-    Fakes { serving, replicas, _stop: stop.drop_guard() }
+    (serving, fakes, stop.drop_guard())
 }
 
 fn record(micros: u64) -> Record {
@@ -166,7 +122,15 @@ fn holds(version: Version) -> impl Fn(&Request) -> Option<Result<Response, RpcEr
 
 /// The vote of a replica at step 0 whose newest entry is of `micros`, asked in either way.
 fn votes(request: &Request, micros: u64) -> Option<Result<Response, RpcError>> {
-    let (record, step) = (record(micros), StepNumber(0));
+    votes_at(request, micros, StepNumber(0))
+}
+
+fn votes_at(
+    request: &Request,
+    micros: u64,
+    step: StepNumber,
+) -> Option<Result<Response, RpcError>> {
+    let record = record(micros);
     match request {
         Request::Get { .. } => {
             Some(Ok(Response::Get { record: Some(record), step, covered: false, voting: true }))

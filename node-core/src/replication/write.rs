@@ -1,5 +1,8 @@
 //! PUT and DELETE over the replicas of a key, and the write-back of a read.
 //!
+//! In a migration there are two sets of replicas. A write goes to all nodes of both and is done when
+//! each has its own W; a node in both counts in both. Below, what is said of W holds for each.
+//!
 //! A plain write is sent at most twice. The first time, a replica that holds something newer only
 //! tells how high the next version must be: what it holds may have been complete before this write
 //! began (a clock that is ahead wrote it), and then this one must come out on top. So answers of
@@ -19,15 +22,14 @@ use std::{
 use bytes::Bytes;
 use futures::{StreamExt, future::BoxFuture, stream::FuturesUnordered};
 use tako_flatbuf::{PutOutcome, Record, RecordHead, Request, Response, RpcError};
-use tako_types::{
-    ErrorKind, Kind, NodeId, PartitionId, StoredKey, Version, config::Quorum,
-    limits::REQUEST_DEADLINE,
-};
+use tako_types::{ErrorKind, Kind, NodeId, StoredKey, Version, limits::REQUEST_DEADLINE};
 use tokio::time::{Instant, timeout_at};
 
 use super::{
-    RequestError, Serving, levels,
-    quorum::{Newer, Outcome, SetNeed, Tally},
+    RequestError, Serving,
+    attempt::{Attempt, Halt},
+    check_levels,
+    quorum::{Newer, Outcome, Tally},
     reason,
 };
 use crate::links::Links;
@@ -54,7 +56,8 @@ pub struct Write {
     pub expires_at_micros: u64,
     /// The client's own timestamp in microseconds; then the greater one wins, whoever has it.
     pub timestamp_micros: Option<u64>,
-    /// W for this request.
+    /// W for this request: of the replicas that reads ask. In a migration the other set needs as many
+    /// of its own, or all where it has fewer.
     pub w: Option<usize>,
 }
 
@@ -97,6 +100,8 @@ enum Placed {
     Superseded(Version),
     /// A replica promised this ballot to a conditional write.
     Promised(Version),
+    /// A newer document demands other sets; some replicas may hold the record.
+    Moved,
     TooFew {
         got: usize,
         need: usize,
@@ -105,7 +110,7 @@ enum Placed {
     },
 }
 
-type Answers = FuturesUnordered<BoxFuture<'static, (NodeId, Result<PutOutcome, RpcError>)>>;
+type Answers = FuturesUnordered<BoxFuture<'static, (NodeId, Result<PutOutcome, Halt<RpcError>>)>>;
 
 impl Serving {
     /// Writes a record to W replicas and answers; the other replicas get it behind the answer.
@@ -122,9 +127,8 @@ impl Serving {
 
     async fn put_before(&self, write: &Write, until: Instant) -> Result<Written, RequestError> {
         self.metrics.writes.fetch_add(1, Ordering::Relaxed);
-        let current = self.links.config.current();
-        let p = write.key.partition(current.partitions_log2());
-        let quorum = levels(current.quorum(p), None, write.w)?;
+        let mut attempt = Attempt::begin(&self.links, &write.key, until);
+        check_levels(attempt.placement().read.quorum, None, write.w)?;
         let stamp = write.timestamp_micros.map_or(Stamp::Own, |_| Stamp::Client);
         let mut version = match write.timestamp_micros {
             Some(micros) => {
@@ -148,7 +152,9 @@ impl Serving {
             let record =
                 Record::encode(&write.key, write.head(version), content_type, &write.value);
             let how = (stamp, newer);
-            match self.place(p, record, quorum, current.replicas(p), until, how).await {
+            match self.place(&attempt, record, write.w, how).await {
+                // The same write: its version stays, and what it knows of others' writes as well.
+                Placed::Moved => attempt = attempt.begin_again(&self.links)?,
                 Placed::Done => return Ok(Written { version, won: true }),
                 // A promise is no record: nothing is held that this write could settle for.
                 Placed::Promised(_) if promised == PROMISED_MAX => {
@@ -187,29 +193,31 @@ impl Serving {
 
     /// A record for a replica, which must not take it long after this moment: half the grace from
     /// now every tombstone that may be above it is still there.
-    fn put_request(&self, partition: PartitionId, record: Record, stamp: Stamp) -> Request {
-        let grace = self.links.config.current().config.cluster.tombstone_grace;
+    fn put_request(&self, attempt: &Attempt, record: Record, stamp: Stamp) -> Request {
+        let grace = attempt.document.config.cluster.tombstone_grace;
         let life = (grace / 2).max(REQUEST_DEADLINE);
         let life_micros = u64::try_from(life.as_micros()).unwrap_or(u64::MAX);
         let until_micros = self.clock.now_micros().saturating_add(life_micros);
-        Request::Put { partition, record, repair: stamp == Stamp::WriteBack, until_micros }
+        let (partition, repair) = (attempt.p, stamp == Stamp::WriteBack);
+        Request::Put { partition, record, repair, until_micros }
     }
 
-    /// Sends one record to all replicas; done at W acknowledgements.
+    /// Sends one record to all replicas; done at W acknowledgements of each set.
     async fn place(
         &self,
-        p: PartitionId,
+        attempt: &Attempt,
         record: Record,
-        quorum: Quorum,
-        replicas: &[NodeId],
-        until: Instant,
+        w: Option<usize>,
         (stamp, newer): (Stamp, Newer),
     ) -> Placed {
-        if let [only] = replicas
-            && let Some(local) = self.links.local().filter(|_| self.links.is_local(only))
+        let (set, also) = attempt.needs(w);
+        if let ([only], None) = (set.members, also)
+            && self.links.is_local(only)
         {
-            let put = self.put_request(p, record, stamp);
-            return match local.handle(put).await {
+            let put = self.put_request(attempt, record, stamp);
+            // The request's own end comes first.
+            let call_time = 2 * attempt.until.saturating_duration_since(Instant::now());
+            return match attempt.call(&self.links, only, call_time, put).await {
                 Ok(Response::Put(PutOutcome::Accepted { voting: true, .. })) => Placed::Done,
                 Ok(Response::Put(PutOutcome::Superseded { version })) => {
                     Placed::Superseded(version)
@@ -221,15 +229,17 @@ impl Serving {
                     too_few(0, 1, reason(&under_promise()), true)
                 }
                 Ok(_) => too_few(0, 1, "the only replica is recovering".into(), false),
-                Err(error) => too_few(0, 1, reason(&error), error.kind == ErrorKind::Busy),
+                Err(Halt::Moved) => Placed::Moved,
+                Err(Halt::Failed(error)) => {
+                    too_few(0, 1, reason(&error), error.kind == ErrorKind::Busy)
+                }
             };
         }
-        let call_time = Self::call_deadline(until, record.bytes().len());
-        let put = self.put_request(p, record, stamp);
-        let mut answers: Answers =
-            replicas.iter().map(|node| send(&self.links, node, put.clone(), call_time)).collect();
-        let set = SetNeed { members: replicas.to_vec(), w: quorum.w };
-        let mut tally = Tally::new(vec![set], newer);
+        let call_time = Self::call_deadline(attempt.until, record.bytes().len());
+        let put = self.put_request(attempt, record, stamp);
+        let send = |node: &NodeId| send(&self.links, attempt, node, put.clone(), call_time);
+        let mut answers: Answers = attempt.writers().map(send).collect();
+        let mut tally = Tally::new(set, also, newer);
         let mut last_error: Option<RpcError> = None;
         let mut winner: Option<Version> = None;
         while let Some((node, answer)) = answers.next().await {
@@ -237,7 +247,7 @@ impl Serving {
                 Ok(PutOutcome::Accepted { incarnation, voting, known }) => {
                     for void in tally.ack(&node, incarnation, voting, &known) {
                         self.metrics.void_acks.fetch_add(1, Ordering::Relaxed);
-                        answers.push(send(&self.links, &void, put.clone(), call_time));
+                        answers.push(send(&void));
                     }
                 }
                 Ok(PutOutcome::Superseded { version }) => {
@@ -254,7 +264,9 @@ impl Serving {
                     tally.fail(&node);
                     last_error = Some(under_promise());
                 }
-                Err(error) => {
+                // Not to be waited for: the next attempt sends it to all of them again.
+                Err(Halt::Moved) => return Placed::Moved,
+                Err(Halt::Failed(error)) => {
                     tally.fail(&node);
                     last_error = Some(error);
                 }
@@ -293,21 +305,19 @@ impl Serving {
     /// Writes the newest of differing votes back to W replicas before a read answers.
     pub(super) async fn write_back(
         &self,
-        p: PartitionId,
+        attempt: &Attempt,
         record: Record,
-        quorum: Quorum,
-        replicas: &[NodeId],
-        until: Instant,
-    ) -> Result<(), RequestError> {
+    ) -> Result<(), Halt<RequestError>> {
         self.metrics.write_backs.fetch_add(1, Ordering::Relaxed);
         let how = (Stamp::WriteBack, Newer::Settles);
-        match self.place(p, record, quorum, replicas, until, how).await {
+        match self.place(attempt, record, None, how).await {
             // Something newer is on its way in: whoever reads that writes it back.
             Placed::Done | Placed::Superseded(_) => Ok(()),
             // Not for a write-back: promises do not stop it.
-            Placed::Promised(_) => Err(RequestError::Contended),
+            Placed::Promised(_) => Err(RequestError::Contended.into()),
+            Placed::Moved => Err(Halt::Moved),
             Placed::TooFew { got, need, reason, .. } => {
-                Err(RequestError::TooFewVotes { got, need, reason })
+                Err(RequestError::TooFewVotes { got, need, reason }.into())
             }
         }
     }
@@ -324,16 +334,17 @@ fn under_promise() -> RpcError {
 
 fn send(
     links: &Arc<Links>,
+    attempt: &Attempt,
     node: &NodeId,
     put: Request,
     deadline: Duration,
-) -> BoxFuture<'static, (NodeId, Result<PutOutcome, RpcError>)> {
-    let (links, node) = (links.clone(), node.clone());
+) -> BoxFuture<'static, (NodeId, Result<PutOutcome, Halt<RpcError>>)> {
+    let (links, attempt, node) = (links.clone(), attempt.clone(), node.clone());
     Box::pin(async move {
-        let answer = match links.call(&node, deadline, put).await {
+        let answer = match attempt.call(&links, &node, deadline, put).await {
             Ok(Response::Put(outcome)) => Ok(outcome),
-            Ok(_) => Err(RpcError::new(ErrorKind::Internal, "answered something else")),
-            Err(error) => Err(error),
+            Ok(_) => Err(RpcError::new(ErrorKind::Internal, "answered something else").into()),
+            Err(halt) => Err(halt),
         };
         (node, answer)
     })

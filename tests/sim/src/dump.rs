@@ -46,7 +46,7 @@ pub async fn dumps(world: &World, keys: &[KeyUse]) -> Result<Vec<Dump>, String> 
         for KeyUse { name, .. } in keys {
             let stored = stored(name);
             let p = stored.partition(published.partitions_log2());
-            if !published.is_replica(engine.node(), p) {
+            if !published.replicas(p).contains(engine.node()) {
                 continue;
             }
             // A read may wait for one of the same block that hangs since a store outage.

@@ -10,6 +10,7 @@ mod canonical;
 mod change;
 mod error;
 mod fields;
+mod migration;
 mod model;
 mod published;
 mod quorum;
@@ -21,6 +22,7 @@ mod yaml;
 
 pub use change::{check_change, check_startable};
 pub use error::ConfigError;
+pub use migration::{Migration, Phase, Placement, ReplicaSet};
 pub use model::{
     Address, Bucket, CacheSettings, ClusterSettings, Config, Consistency, Deployment, Durability,
     JournalSettings, NodeConfig, Secret, SnapshotSettings, StoreSettings,

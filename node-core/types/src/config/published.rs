@@ -1,9 +1,11 @@
-//! The document that travels: the configuration, its epoch, and the table of partitions.
+//! The document that travels: the configuration, its epoch, the table of partitions, and how far a
+//! migration has come.
 //!
 //! Shape: JSON `{"epoch": {"number", "sha256"}, "configuration": {…}, "table": {deployment: [[bucket
-//! name, …] per partition]}}`. Invariant: `sha256` is the hash of the very bytes of
-//! `configuration`, which are its canonical form, and of `table`; every row of the table names
-//! `buckets_per_key` different buckets. Immutable once made; every look-up is a few array reads.
+//! name, …] per partition]}, "migration": {…} while there is one}`. Invariant: `sha256` is the hash
+//! of the very bytes of `configuration`, which are its canonical form, of `table` and of
+//! `migration`; every row of the table names `buckets_per_key` different buckets. Immutable once
+//! made; every look-up is a few array reads.
 //! Not here: computing the table (`tako-ring`), keeping documents (nodes, coordinator, store).
 
 use std::{
@@ -15,7 +17,9 @@ use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 use sha2::{Digest, Sha256};
 
-use super::{Config, ConfigError, Deployment, NodeConfig, Quorum};
+use super::{
+    Config, ConfigError, Deployment, Migration, NodeConfig, Phase, Placement, Quorum, ReplicaSet,
+};
 use crate::{Epoch, ErrorKind, NodeId, PartitionId, limits::PUBLISHED_BYTES_MAX};
 
 /// Per partition the buckets it falls on, as indices into [`Deployment::buckets`], in ring order.
@@ -50,6 +54,9 @@ pub enum PublishedError {
         /// What is wrong.
         what: String,
     },
+    /// The migration does not fit the configuration.
+    #[error("the migration is wrong: {0}")]
+    Migration(String),
     /// The configuration is refused.
     #[error(transparent)]
     Config(#[from] ConfigError),
@@ -73,12 +80,15 @@ pub struct Published {
     pub epoch: Epoch,
     /// The configuration.
     pub config: Arc<Config>,
+    /// The migration under way, if there is one.
+    pub migration: Option<Migration>,
     canonical: Arc<str>,
     /// The tables as they travel.
     table_text: Arc<str>,
     tables: BTreeMap<String, Table>,
-    replicas: Vec<Vec<NodeId>>,
-    node_index: HashMap<NodeId, (usize, usize)>,
+    placements: Vec<Placement>,
+    /// Where each node stands: deployment, bucket, place in it.
+    node_index: BTreeMap<NodeId, (String, usize, usize)>,
 }
 
 #[derive(Serialize, Deserialize)]
@@ -93,6 +103,8 @@ struct Form<'a> {
     epoch: EpochForm,
     configuration: &'a RawValue,
     table: &'a RawValue,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    migration: Option<&'a Migration>,
 }
 
 #[derive(Deserialize)]
@@ -102,11 +114,21 @@ struct FormIn<'a> {
     configuration: &'a RawValue,
     #[serde(borrow)]
     table: &'a RawValue,
+    #[serde(default)]
+    migration: Option<Migration>,
 }
 
 /// The hash in the epoch. The table counts, because it depends on what was in force before.
-fn sha256(canonical: &str, table_text: &str) -> [u8; 32] {
-    Sha256::new().chain_update(canonical).chain_update(table_text).finalize().into()
+fn sha256(canonical: &str, table_text: &str, migration: Option<&Migration>) -> [u8; 32] {
+    let migration = migration.map(|migration| {
+        serde_json::to_vec(migration).expect("numbers and texts always have a JSON form")
+    });
+    Sha256::new()
+        .chain_update(canonical)
+        .chain_update(table_text)
+        .chain_update(migration.unwrap_or_default())
+        .finalize()
+        .into()
 }
 
 fn hex(bytes: &[u8]) -> String {
@@ -117,12 +139,14 @@ impl Published {
     /// Puts epoch, configuration and tables together; `tako_ring::publish` makes the tables.
     ///
     /// # Errors
-    /// [`PublishedError::Table`] unless `tables` holds exactly the active and target deployments,
-    /// each with a row of `buckets_per_key` different buckets per partition.
+    /// [`PublishedError::Table`] unless `tables` holds exactly the active deployment, the target and
+    /// the migration's other one, each with a row of `buckets_per_key` different buckets per
+    /// partition; [`PublishedError::Migration`] when that does not fit.
     pub fn new(
         number: u64,
         config: Arc<Config>,
         tables: BTreeMap<String, Table>,
+        migration: Option<Migration>,
     ) -> Result<Self, PublishedError> {
         let canonical = config.to_canonical_json();
         let mut named: BTreeMap<&str, Vec<Vec<&str>>> = BTreeMap::new();
@@ -141,36 +165,53 @@ impl Published {
             named.insert(name, rows.collect::<Result<_, _>>()?);
         }
         let table_text = serde_json::to_string(&named)?;
-        Self::assemble(number, canonical.into(), table_text.into(), config, tables)
+        let texts = (canonical.into(), table_text.into());
+        Self::assemble(number, texts, config, tables, migration)
     }
 
     fn assemble(
         number: u64,
-        canonical: Arc<str>,
-        table_text: Arc<str>,
+        (canonical, table_text): (Arc<str>, Arc<str>),
         config: Arc<Config>,
         tables: BTreeMap<String, Table>,
+        migration: Option<Migration>,
     ) -> Result<Self, PublishedError> {
-        for name in std::iter::once(&config.active).chain(&config.target) {
-            let wrong = |what: String| PublishedError::Table { deployment: name.clone(), what };
-            let table = tables.get(name).ok_or_else(|| wrong("it is missing".into()))?;
-            check_table(&config.deployments[name], config.partitions, table).map_err(wrong)?;
+        if let Some(migration) = &migration {
+            check_migration(&config, migration).map_err(PublishedError::Migration)?;
         }
-        let known = |name: &String| *name == config.active || config.target.as_ref() == Some(name);
-        if let Some(deployment) = tables.keys().find(|name| !known(name)).cloned() {
-            let what = "it is neither active nor target".into();
+        let other = migration.as_ref().map(|migration| &migration.other);
+        let known: Vec<&String> =
+            std::iter::once(&config.active).chain(&config.target).chain(other).collect();
+        for name in &known {
+            let wrong = |what: String| PublishedError::Table { deployment: (*name).clone(), what };
+            let table = tables.get(*name).ok_or_else(|| wrong("it is missing".into()))?;
+            check_table(&config.deployments[*name], config.partitions, table).map_err(wrong)?;
+        }
+        if let Some(deployment) = tables.keys().find(|name| !known.contains(name)).cloned() {
+            let what = "it is neither active nor target nor being left".into();
             return Err(PublishedError::Table { deployment, what });
         }
-        let active = config.active_deployment();
-        let replicas = tables[&config.active].iter().map(|row| members(active, row)).collect();
-        let mut node_index = HashMap::new();
-        for (bucket_index, bucket) in active.buckets.iter().enumerate() {
-            for (index, node) in bucket.nodes.iter().enumerate() {
-                node_index.insert(node.id.clone(), (bucket_index, index));
+        let set = |name: &String, partition: usize| {
+            ReplicaSet::of(&config.deployments[name], &tables[name][partition])
+        };
+        let placements = (0..config.partitions as usize)
+            .map(|p| {
+                let moving =
+                    migration.as_ref().map(|migration| (migration, set(&migration.other, p)));
+                Placement::new(set(&config.active, p), moving, p)
+            })
+            .collect();
+        let mut node_index = BTreeMap::new();
+        // Nodes of the active deployment go by their place in that.
+        for name in other.into_iter().chain([&config.active]) {
+            for (bucket_index, bucket) in config.deployments[name].buckets.iter().enumerate() {
+                for (index, node) in bucket.nodes.iter().enumerate() {
+                    node_index.insert(node.id.clone(), (name.clone(), bucket_index, index));
+                }
             }
         }
-        let epoch = Epoch { number, sha256: sha256(&canonical, &table_text) };
-        Ok(Self { epoch, config, canonical, table_text, tables, replicas, node_index })
+        let epoch = Epoch { number, sha256: sha256(&canonical, &table_text, migration.as_ref()) };
+        Ok(Self { epoch, config, migration, canonical, table_text, tables, placements, node_index })
     }
 
     /// The bytes that travel and are kept: always the same for the same document.
@@ -181,7 +222,8 @@ impl Published {
         let table: &RawValue = serde_json::from_str(&self.table_text)
             .expect("the tables are JSON: they were written or parsed as such");
         let epoch = EpochForm { number: self.epoch.number, sha256: hex(&self.epoch.sha256) };
-        serde_json::to_vec(&Form { epoch, configuration, table })
+        let migration = self.migration.as_ref();
+        serde_json::to_vec(&Form { epoch, configuration, table, migration })
             .expect("maps with text keys and texts always have a JSON form")
     }
 
@@ -197,7 +239,7 @@ impl Published {
         let form: FormIn<'_> = serde_json::from_slice(bytes)?;
         let canonical = form.configuration.get();
         let table_text = form.table.get();
-        let found = hex(&sha256(canonical, table_text));
+        let found = hex(&sha256(canonical, table_text, form.migration.as_ref()));
         if found != form.epoch.sha256 {
             return Err(PublishedError::Hash { expected: form.epoch.sha256, found });
         }
@@ -228,8 +270,8 @@ impl Published {
                 .collect::<Result<Table, _>>()?;
             tables.insert(name, table);
         }
-        let (canonical, table_text) = (canonical.into(), table_text.into());
-        Self::assemble(form.epoch.number, canonical, table_text, Arc::new(config), tables)
+        let texts = (canonical.into(), table_text.into());
+        Self::assemble(form.epoch.number, texts, Arc::new(config), tables, form.migration)
     }
 
     /// k, where the cluster has 2^k partitions.
@@ -244,11 +286,20 @@ impl Published {
         (0..self.config.partitions as u16).map(PartitionId)
     }
 
-    /// All nodes of the partition's buckets in the active deployment; empty for a partition that
-    /// does not exist.
+    /// Who does what for a partition.
+    ///
+    /// # Panics
+    /// For a partition that does not exist.
+    #[must_use]
+    pub fn placement(&self, partition: PartitionId) -> &Placement {
+        &self.placements[usize::from(partition.0)]
+    }
+
+    /// The nodes that reads of a partition ask; none for one that does not exist.
     #[must_use]
     pub fn replicas(&self, partition: PartitionId) -> &[NodeId] {
-        self.replicas.get(usize::from(partition.0)).map_or(&[], Vec::as_slice)
+        let placement = self.placements.get(usize::from(partition.0));
+        placement.map_or(&[], |placement| &placement.read.nodes)
     }
 
     /// The buckets of a partition in the active deployment, in ring order.
@@ -258,42 +309,36 @@ impl Published {
         row.iter().map(|index| &active.buckets[usize::from(*index)])
     }
 
-    /// Whether `node` is a replica of `partition` in the active deployment.
-    #[must_use]
-    pub fn is_replica(&self, node: &NodeId, partition: PartitionId) -> bool {
-        self.replicas(partition).contains(node)
-    }
-
-    /// A node of the active deployment.
+    /// A node of the active deployment, or of the migration's other one.
     #[must_use]
     pub fn node(&self, id: &NodeId) -> Option<&NodeConfig> {
-        let (bucket, index) = self.node_index.get(id)?;
-        Some(&self.config.active_deployment().buckets[*bucket].nodes[*index])
+        let (deployment, bucket, index) = self.node_index.get(id)?;
+        Some(&self.config.deployments[deployment].buckets[*bucket].nodes[*index])
     }
 
-    /// The name of the bucket a node of the active deployment is in.
+    /// The name of the bucket a node is in.
     #[must_use]
     pub fn bucket_of(&self, id: &NodeId) -> Option<&str> {
-        let (bucket, _) = self.node_index.get(id)?;
-        Some(&self.config.active_deployment().buckets[*bucket].name)
+        let (deployment, bucket, _) = self.node_index.get(id)?;
+        Some(&self.config.deployments[deployment].buckets[*bucket].name)
     }
 
-    /// All nodes of the active deployment.
+    /// All nodes of the active deployment and of the migration's other one, each once, by id.
     pub fn nodes(&self) -> impl Iterator<Item = &NodeConfig> {
-        self.config.active_deployment().nodes()
+        self.node_index.keys().filter_map(|id| self.node(id))
     }
 
-    /// The partitions `node` is a replica of in the active deployment, ascending.
+    /// The partitions of which `node` may hold something, ascending.
     #[must_use]
     pub fn partitions_of(&self, node: &NodeId) -> Vec<PartitionId> {
-        self.partitions().filter(|partition| self.is_replica(node, *partition)).collect()
+        self.partitions().filter(|p| self.placement(*p).holders.contains(node)).collect()
     }
 
-    /// What requests on a partition need where they do not say so themselves.
+    /// What reads of a partition need where they do not say so themselves; for writes each set has
+    /// its own ([`Placement::write_sets`]).
     #[must_use]
     pub fn quorum(&self, partition: PartitionId) -> Quorum {
-        let consistency = self.config.active_deployment().consistency;
-        Quorum::of(consistency, self.replicas(partition).len())
+        self.placement(partition).read.quorum
     }
 
     /// The table of the active deployment.
@@ -312,16 +357,30 @@ impl Published {
 /// The same document with the hash that its bytes have, for the fuzzer; `None` where it has not the
 /// shape.
 pub(crate) fn rehashed(bytes: &[u8]) -> Option<Vec<u8>> {
-    let FormIn { mut epoch, configuration, table } = serde_json::from_slice(bytes).ok()?;
-    epoch.sha256 = hex(&sha256(configuration.get(), table.get()));
-    serde_json::to_vec(&Form { epoch, configuration, table }).ok()
+    let FormIn { mut epoch, configuration, table, migration } =
+        serde_json::from_slice(bytes).ok()?;
+    epoch.sha256 = hex(&sha256(configuration.get(), table.get(), migration.as_ref()));
+    serde_json::to_vec(&Form { epoch, configuration, table, migration: migration.as_ref() }).ok()
 }
 
-fn members(deployment: &Deployment, row: &[u16]) -> Vec<NodeId> {
-    row.iter()
-        .flat_map(|index| &deployment.buckets[usize::from(*index)].nodes)
-        .map(|node| node.id.clone())
-        .collect()
+/// Whether the phase fits what the configuration names.
+fn check_migration(config: &Config, migration: &Migration) -> Result<(), String> {
+    let Migration { phase, other, barrier } = migration;
+    if !config.deployments.contains_key(other) {
+        return Err(format!("there is no deployment `{other}`"));
+    }
+    if *other == config.active {
+        return Err(format!("`{other}` is the active deployment"));
+    }
+    let target = (*phase != Phase::Leave).then_some(other);
+    if config.target.as_ref() != target {
+        return Err(format!("{} with `{other}` does not fit the target", phase.as_str()));
+    }
+    let steps = if *phase == Phase::ReadNew { config.partitions as usize } else { 0 };
+    if barrier.len() != steps {
+        return Err(format!("the barrier has {} steps, expected {steps}", barrier.len()));
+    }
+    Ok(())
 }
 
 fn check_table(deployment: &Deployment, partitions: u32, table: &Table) -> Result<(), String> {

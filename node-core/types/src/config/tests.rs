@@ -3,7 +3,7 @@
 use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
 use super::*;
-use crate::{ErrorKind, NodeId, PartitionId};
+use crate::{ErrorKind, NodeId, PartitionId, StepNumber};
 
 const THREE: &str = "\
 active_deployment: d
@@ -487,7 +487,7 @@ fn unwise_layouts_are_warned_of() {
 fn published() -> Published {
     let config = Arc::new(parse(&format!("partitions: 4\n{THREE}")));
     let table = vec![vec![0, 1], vec![1, 2], vec![2, 0], vec![1, 0]];
-    Published::new(5, config, BTreeMap::from([("d".to_owned(), table)])).expect("fits")
+    Published::new(5, config, BTreeMap::from([("d".to_owned(), table)]), None).expect("fits")
 }
 
 #[test]
@@ -533,4 +533,81 @@ fn a_published_document_reads_back_and_damage_is_found() {
     }
     let error = Published::decode(&text.as_bytes()[..text.len() / 2]).expect_err("torn");
     assert_eq!(error.kind(), ErrorKind::Corrupt);
+}
+
+/// `d` is moved to `e`: partition 0 from {n1, n2, n3} to {n2, n5}; 3 lies on {n3, n4} before and
+/// after.
+fn moving(phase: Phase) -> Result<Published, PublishedError> {
+    let target = if phase == Phase::Leave { "" } else { "target_deployment: e\n" };
+    let config = parse(&format!(
+        "partitions: 4\n{target}{THREE}    e:\n        hash: {{buckets_per_key: 1}}\n        \
+         buckets:\n            x: {{n2: [localhost, 5712, 4712], n5: [localhost, 5715, 4715]}}\n\
+         \x20           y: {{n3: [localhost, 5713, 4713], n4: [localhost, 5714, 4714]}}\n"
+    ));
+    let barrier = match phase {
+        Phase::ReadNew => (0..4).map(StepNumber).collect(),
+        _ => Vec::new(),
+    };
+    let tables = BTreeMap::from([
+        ("d".to_owned(), vec![vec![0, 1], vec![1, 2], vec![2, 0], vec![1, 2]]),
+        ("e".to_owned(), vec![vec![0], vec![0], vec![0], vec![1]]),
+    ]);
+    Published::new(
+        6,
+        Arc::new(config),
+        tables,
+        Some(Migration { phase, other: "e".into(), barrier }),
+    )
+}
+
+#[test]
+fn each_phase_says_who_reads_who_writes_and_who_may_hold_something() {
+    let of = |phase, p| {
+        let document = moving(phase).expect("fits");
+        let ids =
+            |nodes: &[NodeId]| nodes.iter().map(|id| id.as_str().to_owned()).collect::<Vec<_>>();
+        let placement = document.placement(PartitionId(p));
+        let also = placement.also_write.as_ref().map(|set| ids(&set.nodes));
+        (ids(&placement.read.nodes), also, ids(&placement.holders), placement.barrier)
+    };
+    let (old, new): (Vec<_>, Vec<_>) =
+        (["n1", "n2", "n3"].map(str::to_owned).into(), ["n2", "n5"].map(str::to_owned).into());
+    let all: Vec<_> = ["n1", "n2", "n3", "n5"].map(str::to_owned).into();
+    let none = StepNumber(0);
+    assert_eq!(of(Phase::Join, 0), (old.clone(), None, all.clone(), none));
+    assert_eq!(of(Phase::WriteBoth, 0), (old.clone(), Some(new.clone()), all.clone(), none));
+    assert_eq!(of(Phase::Leave, 0), (old.clone(), None, all.clone(), none));
+    assert_eq!(of(Phase::ReadNew, 0), (new, Some(old), all, none));
+    assert_eq!(of(Phase::ReadNew, 2).3, StepNumber(2));
+    // It stays where it is: nothing is written twice, and nobody has to wait for a step.
+    let stays: Vec<_> = ["n3", "n4"].map(str::to_owned).into();
+    assert_eq!(of(Phase::ReadNew, 3), (stays.clone(), None, stays, none));
+    let document = moving(Phase::Join).expect("fits");
+    assert_eq!(document.nodes().count(), 5);
+    assert_eq!(document.node(&"n5".into()).map(|n| n.rpc_port), Some(4715));
+    assert_eq!(document.bucket_of(&"n2".into()), Some("b1"), "by its place in the active one");
+}
+
+#[test]
+fn a_migration_travels_with_its_document_counts_for_the_hash_and_must_fit() {
+    for phase in [Phase::Join, Phase::WriteBoth, Phase::ReadNew, Phase::Leave] {
+        let document = moving(phase).expect("fits");
+        let again = Published::decode(&document.encode()).expect("whole");
+        assert_eq!((again.epoch, &again.migration), (document.epoch, &document.migration));
+    }
+    let hash = |phase| moving(phase).expect("fits").epoch.sha256;
+    assert_ne!(hash(Phase::Join), hash(Phase::WriteBoth));
+    let document = moving(Phase::Join).expect("fits");
+    let refused = |migration: Migration| {
+        let tables = [("d", document.table()), ("e", document.table_of("e").expect("a table"))];
+        let tables = tables.map(|(name, table)| (name.to_owned(), table.clone())).into();
+        let error = Published::new(6, document.config.clone(), tables, Some(migration));
+        error.expect_err("does not fit").to_string()
+    };
+    let migration =
+        |phase, other: &str| Migration { phase, other: other.into(), barrier: Vec::new() };
+    assert!(refused(migration(Phase::Join, "x")).contains("no deployment `x`"));
+    assert!(refused(migration(Phase::Join, "d")).contains("is the active deployment"));
+    assert!(refused(migration(Phase::Leave, "e")).contains("does not fit the target"));
+    assert!(refused(migration(Phase::ReadNew, "e")).contains("0 steps, expected 4"));
 }

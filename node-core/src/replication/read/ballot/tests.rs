@@ -1,3 +1,5 @@
+//! What an index answer proves.
+
 use super::*;
 
 const SHOWN: (Version, u32) = (Version { micros: 5, origin: 1 }, 7);
