@@ -1,10 +1,13 @@
 //! Acknowledgements rise: with w + w' > n, no write is acknowledged at a version below one that
 //! was acknowledged before it began. (It would be in force for nobody: it must be stamped again,
 //! or told that it was superseded.)
+//!
+//! The earlier write was acknowledged by a majority: a replica that has just started takes a write
+//! without a vote, so one that it alone acknowledged is not known to those who vote.
 
 use crate::{
     History, Kind, Options, Verdict, Violation,
-    floors::{Floors, of_writes},
+    floors::{Floor, Floors, of_writes},
     keys::{Fate, by_key},
 };
 
@@ -12,7 +15,8 @@ use crate::{
 pub fn acks_rise(history: &History, options: &Options) -> Verdict {
     let mut verdict = Verdict::default();
     for (key, view) in by_key(history, options.clock_slack_micros) {
-        let mut floors = Floors::new(of_writes(&view));
+        let by_majority = |floor: &Floor| 2 * floor.w > floor.n;
+        let mut floors = Floors::new(of_writes(&view).into_iter().filter(by_majority).collect());
         for write in &view.writes {
             floors.advance(write.invoked_at);
             let Fate::Acked(version) = write.fate else { continue };

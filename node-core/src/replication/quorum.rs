@@ -24,19 +24,11 @@ pub(crate) struct SetNeed<'a> {
 }
 
 impl SetNeed<'_> {
-    /// How many of the W have to vote: N−W+1. With W = 1 there are not so many among W; then
-    /// recovering asks all others instead.
+    /// How many of the W have to vote: N−W+1, so that one of them knows of any write that was
+    /// complete; that one need not have asked for as many replicas as this one does. With W = 1
+    /// there are not so many among W; then recovering asks all others instead.
     fn voters(&self) -> usize {
-        self.covering(self.w)
-    }
-
-    /// How many voters know of every write that was complete: such a write need not have asked for
-    /// as many replicas as this one does.
-    fn knowing(&self) -> usize {
-        self.covering(self.w.min(self.usual_w))
-    }
-
-    fn covering(&self, w: usize) -> usize {
+        let w = self.w.min(self.usual_w);
         (self.members.len() + 1).saturating_sub(w).min(w)
     }
 }
@@ -159,7 +151,7 @@ impl<'a> Tally<'a> {
                     Some(Answer::Acked { voting: true, .. } | Answer::Newer)
                 )
             });
-            heard.count() >= set.knowing()
+            heard.count() >= set.voters()
         })
     }
 

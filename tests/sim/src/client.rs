@@ -107,12 +107,13 @@ impl Client {
         }
     }
 
-    /// Mostly none, else one, all, or the usual one named.
+    /// Mostly none, else one, all, or the usual one named. Not one for a write where folders are
+    /// lost: that may be the only one that has it.
     fn level(&mut self, name: &str, ask: &Ask) -> Option<usize> {
         let published = self.world.published();
         let quorum = published.quorum(stored(name).partition(published.partitions_log2()));
         match self.chance.below(12) {
-            0 => Some(1),
+            0 if ask.is_read() || !self.world.loses_folders() => Some(1),
             1 => Some(quorum.n),
             2 => Some(if ask.is_read() { quorum.r } else { quorum.w }),
             _ => None,

@@ -28,7 +28,7 @@ use crate::{
     door::Door,
     lines::Lines,
     network::{CutKind, HostNetwork, LinkFaults, SimNetwork},
-    plan::Fault,
+    plan::{Fault, Kind},
     scenario::Scenario,
     store::SimStore,
 };
@@ -192,6 +192,13 @@ impl World {
     #[must_use]
     pub fn coordinators(&self) -> &Coordinators {
         &self.inner.coordinators
+    }
+
+    /// Whether faults of this scenario cost nodes their folders, one at a time.
+    #[must_use]
+    pub fn loses_folders(&self) -> bool {
+        let loses = |kind: &Kind| matches!(kind, Kind::DiskLoss | Kind::Damage | Kind::SyncError);
+        self.inner.scenario.faults.iter().any(loses)
     }
 
     /// The layout.
