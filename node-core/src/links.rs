@@ -68,10 +68,7 @@ impl Links {
         request: Request,
     ) -> Result<Response, RpcError> {
         if let Some(local) = self.local.get().filter(|_| *node == self.me) {
-            return match tokio::time::timeout(deadline, local.handle(request)).await {
-                Ok(answer) => answer,
-                Err(_) => Err(RpcError::new(ErrorKind::Deadline, "this node took too long")),
-            };
+            return in_time(deadline, local.handle(request)).await;
         }
         let first = self.remote(&self.config.current(), node, deadline, request.clone()).await;
         match first {
@@ -104,10 +101,7 @@ impl Links {
         // than this node noted its last LSN for would be in nobody's barrier.
         let caller = Caller { node: self.me.clone(), address: String::new() };
         let head = CallHead { epoch: document.epoch.number, ..CallHead::default() };
-        match tokio::time::timeout(deadline, local.call(&caller, &head, request)).await {
-            Ok(answer) => answer,
-            Err(_) => Err(RpcError::new(ErrorKind::Deadline, "this node took too long")),
-        }
+        in_time(deadline, local.call(&caller, &head, request)).await
     }
 
     async fn remote(
@@ -168,5 +162,16 @@ impl Links {
             Ok(document) => drop(self.config.adopt(document)),
             Err(error) => tracing::warn!(%node, "a configuration cannot be read: {error}"),
         }
+    }
+}
+
+/// The own replica's answer, or that it took too long.
+async fn in_time(
+    deadline: Duration,
+    answer: impl Future<Output = Result<Response, RpcError>>,
+) -> Result<Response, RpcError> {
+    match tokio::time::timeout(deadline, answer).await {
+        Ok(answer) => answer,
+        Err(_) => Err(RpcError::new(ErrorKind::Deadline, "this node took too long")),
     }
 }

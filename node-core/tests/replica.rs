@@ -445,3 +445,14 @@ async fn after_damage_all_that_was_read_is_journalled_again_even_beyond_the_memo
         assert_eq!(found.first().map(|r| r.value().to_vec()), Some(value.into_bytes()), "k{n}");
     }
 }
+
+/// Every request is moved and kept with all that it may come to: the store's side, of 20 KiB and
+/// more, is on the heap.
+#[tokio::test]
+async fn a_request_carries_no_room_for_store_reads_that_it_may_not_need() {
+    let alone = Alone::of(3);
+    let (engine, _) = alone.engine(MEMORY_BYTES).await;
+    let (_, replica) = alone.replica(&engine);
+    let bytes = size_of_val(&replica.handle(Request::Health));
+    assert!(bytes <= 8 << 10, "{bytes} bytes");
+}

@@ -25,6 +25,13 @@ const NO_MEMORY: u64 = 0;
 /// A value that fills blocks of its own, which nothing else reads into the block cache.
 static BLOCKS: [u8; 50_000] = [b'v'; 50_000];
 
+/// A replica that shows the newest step.
+async fn opened(alone: &Alone) -> Arc<Engine> {
+    let (engine, _) = alone.engine(NO_MEMORY).await;
+    engine.open_latest(P).await.expect("a view");
+    engine
+}
+
 async fn put(engine: &Engine, name: &str, micros: u64) {
     engine.put(P, record(name, micros, b"w"), Intent::Write).await.expect("written");
 }
@@ -47,8 +54,7 @@ async fn announce(engine: &Engine, committed: &Committed, missed: &[&str]) {
 #[tokio::test]
 async fn an_index_hit_is_no_answer_where_the_snapshot_may_hold_something_newer() {
     let alone = Alone::of(3);
-    let (engine, _) = alone.engine(NO_MEMORY).await;
-    engine.open_latest(P).await.expect("a view");
+    let engine = opened(&alone).await;
     put(&engine, "k", 5).await;
     // Others wrote above it; nothing of this node's is covered.
     let step = step_of(&[record("k", 9, b"v")], Default::default());
@@ -64,8 +70,7 @@ async fn a_cached_record_gives_way_to_a_write_that_a_step_covered_since() {
     let alone = Alone::of(3);
     let mut writer = alone.writer().await;
     writer.step(step_of(&[record("k", 5, b"v")], Default::default())).await.expect("a step");
-    let (engine, _) = alone.engine(NO_MEMORY).await;
-    engine.open_latest(P).await.expect("a view");
+    let engine = opened(&alone).await;
     assert_eq!(voted(&engine, "k").await, Some(5), "and it is cached now");
     put(&engine, "k", 9).await;
     assert_eq!(voted(&engine, "k").await, Some(9));
@@ -81,8 +86,7 @@ async fn a_cached_record_gives_way_to_a_step_with_a_write_that_never_came_here()
     let alone = Alone::of(3);
     let mut writer = alone.writer().await;
     writer.step(step_of(&[record("k", 5, b"v")], Default::default())).await.expect("a step");
-    let (engine, _) = alone.engine(NO_MEMORY).await;
-    engine.open_latest(P).await.expect("a view");
+    let engine = opened(&alone).await;
     assert_eq!(voted(&engine, "k").await, Some(5), "and it is cached now");
     let told = writer.step(step_of(&[record("k", 9, b"v")], Default::default())).await;
     announce(&engine, &told.expect("a step"), &["k"]).await;
@@ -144,8 +148,7 @@ async fn a_read_that_ends_after_the_step_that_covered_a_newer_write_leaves_nothi
 #[tokio::test]
 async fn a_write_of_an_old_version_is_uncovered_until_a_step_covers_its_lsn() {
     let alone = Alone::of(1);
-    let (engine, _) = alone.engine(NO_MEMORY).await;
-    engine.open_latest(P).await.expect("a view");
+    let engine = opened(&alone).await;
     engine.trust_coverage();
     put(&engine, "new", 9).await;
     let (links, _) = alone.replica(&engine);
@@ -171,8 +174,7 @@ async fn a_write_of_an_old_version_is_uncovered_until_a_step_covers_its_lsn() {
 #[tokio::test]
 async fn a_step_with_higher_versions_trims_no_entry_above_its_coverage() {
     let alone = Alone::of(3);
-    let (engine, _) = alone.engine(NO_MEMORY).await;
-    engine.open_latest(P).await.expect("a view");
+    let engine = opened(&alone).await;
     engine.trust_coverage();
     put(&engine, "first", 5).await;
     put(&engine, "second", 6).await;
@@ -193,8 +195,7 @@ async fn an_expired_record_hides_the_older_one_before_and_after_its_step() {
     let mut writer = alone.writer().await;
     writer.step(step_of(&[record("k", 5, b"v")], Default::default())).await.expect("a step");
     writer.close().await;
-    let (engine, _) = alone.engine(NO_MEMORY).await;
-    engine.open_latest(P).await.expect("a view");
+    let engine = opened(&alone).await;
     engine.trust_coverage();
     let version = record("k", 9, b"").version();
     let expired = RecordHead { version, kind: Kind::Value, expires_at_micros: 1, flags: 0 };
@@ -214,8 +215,7 @@ async fn an_expired_record_hides_the_older_one_before_and_after_its_step() {
 #[tokio::test]
 async fn a_fenced_snapshotter_covers_nothing_and_its_next_step_goes_on_above_the_other() {
     let alone = Alone::of(1);
-    let (engine, _) = alone.engine(NO_MEMORY).await;
-    engine.open_latest(P).await.expect("a view");
+    let engine = opened(&alone).await;
     engine.trust_coverage();
     let (links, _replica) = alone.replica(&engine);
     let snapshotter = Snapshotter::new(links, engine.clone(), CancellationToken::new());
@@ -289,8 +289,7 @@ async fn purges_only_after(
     let peer = Peer::new("n1", NodeState::Serving, Incarnation(1));
     peer.set_step(2);
     hinders(&alone, &peer).await;
-    let (engine, _) = alone.engine(NO_MEMORY).await;
-    engine.open_latest(P).await.expect("a view");
+    let engine = opened(&alone).await;
     engine.trust_coverage();
     assert!(!purges(&alone, &engine, "a").await, "n1 may still bring back what was deleted");
     if peer.asked().is_empty() {
@@ -329,8 +328,7 @@ async fn a_tombstone_stays_while_a_replica_is_away() {
 #[tokio::test]
 async fn who_was_asked_for_its_tail_by_a_new_folder_names_it_in_every_acknowledgement() {
     let alone = Alone::of(3);
-    let (engine, _) = alone.engine(NO_MEMORY).await;
-    engine.open_latest(P).await.expect("a view");
+    let engine = opened(&alone).await;
     let (_, replica) = alone.replica(&engine);
     let n1 = NodeId::new("n1");
     let tail = Request::Tail {

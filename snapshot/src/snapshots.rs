@@ -6,6 +6,7 @@
 
 use std::{collections::HashMap, path::PathBuf, sync::Arc, time::Duration};
 
+use futures::future::BoxFuture;
 use object_store::path::Path;
 use parking_lot::Mutex;
 use slatedb::{
@@ -303,12 +304,17 @@ impl Shared {
 }
 
 /// Waits at most `deadline`.
-pub(crate) async fn bounded<T>(
+///
+/// On the heap: SlateDB's futures take 20 KiB and more, which every future that may come to one
+/// would otherwise carry along, down to the answer from memory.
+pub(crate) fn bounded<'a, T: 'a>(
     deadline: Duration,
-    work: impl Future<Output = Result<T, SnapshotError>>,
-) -> Result<T, SnapshotError> {
-    match tokio::time::timeout(deadline, work).await {
-        Ok(outcome) => outcome,
-        Err(_) => Err(SnapshotError::Deadline(deadline)),
-    }
+    work: impl Future<Output = Result<T, SnapshotError>> + Send + 'a,
+) -> BoxFuture<'a, Result<T, SnapshotError>> {
+    Box::pin(async move {
+        match tokio::time::timeout(deadline, work).await {
+            Ok(outcome) => outcome,
+            Err(_) => Err(SnapshotError::Deadline(deadline)),
+        }
+    })
 }

@@ -237,7 +237,7 @@ impl PartitionWriter {
 
     async fn read<T>(
         &self,
-        work: impl Future<Output = Result<T, SnapshotError>>,
+        work: impl Future<Output = Result<T, SnapshotError>> + Send,
     ) -> Result<T, SnapshotError> {
         let outcome = bounded(STORE_DEADLINE, work).await;
         if outcome.is_err() {

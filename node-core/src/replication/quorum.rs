@@ -133,12 +133,13 @@ impl<'a> Tally<'a> {
         self.answers.insert(node.clone(), Answer::Failed);
     }
 
-    /// Acknowledgements in the set that is worst off: (got, needed).
+    /// Acknowledgements, (got, needed), in the set that is worst off: one that can no longer be
+    /// reached before one that only waits for answers.
     pub(crate) fn progress(&self) -> (usize, usize) {
         self.sets()
-            .map(|set| (self.count(set).0, set.w))
-            .max_by_key(|(got, need)| need.saturating_sub(*got))
-            .unwrap_or((0, 0))
+            .map(|set| (self.outcome_in(set) == Outcome::Impossible, self.count(set).0, set.w))
+            .max_by_key(|(lost, got, need)| (*lost, need.saturating_sub(*got)))
+            .map_or((0, 0), |(_, got, need)| (got, need))
     }
 
     /// Whether enough voters answered, either way, to know of every write that was complete before
@@ -177,21 +178,28 @@ impl<'a> Tally<'a> {
     }
 
     pub(crate) fn outcome(&self) -> Outcome {
-        let mut all_reached = true;
+        let mut all = Outcome::Reached;
         for set in self.sets() {
-            let n = set.members.len();
-            let voters = set.voters();
-            let (acked, voting, failed) = self.count(set);
-            let open = n - acked - failed;
-            if acked >= set.w && voting >= voters {
-                continue;
+            match self.outcome_in(set) {
+                Outcome::Reached => {}
+                Outcome::Pending => all = Outcome::Pending,
+                Outcome::Impossible => return Outcome::Impossible,
             }
-            if acked + open < set.w || voting + open < voters {
-                return Outcome::Impossible;
-            }
-            all_reached = false;
         }
-        if all_reached { Outcome::Reached } else { Outcome::Pending }
+        all
+    }
+
+    fn outcome_in(&self, set: &SetNeed<'_>) -> Outcome {
+        let voters = set.voters();
+        let (acked, voting, failed) = self.count(set);
+        let open = set.members.len() - acked - failed;
+        if acked >= set.w && voting >= voters {
+            Outcome::Reached
+        } else if acked + open < set.w || voting + open < voters {
+            Outcome::Impossible
+        } else {
+            Outcome::Pending
+        }
     }
 }
 

@@ -211,10 +211,11 @@ impl Serving {
         (stamp, newer): (Stamp, Newer),
     ) -> Placed {
         let (set, also) = attempt.needs(w);
+        let bytes = record.bytes().len();
+        let put = self.put_request(attempt, record, stamp);
         if let ([only], None) = (set.members, also)
             && self.links.is_local(only)
         {
-            let put = self.put_request(attempt, record, stamp);
             // The request's own end comes first.
             let call_time = 2 * attempt.until.saturating_duration_since(Instant::now());
             return match attempt.call(&self.links, only, call_time, put).await {
@@ -235,8 +236,7 @@ impl Serving {
                 }
             };
         }
-        let call_time = Self::call_deadline(attempt.until, record.bytes().len());
-        let put = self.put_request(attempt, record, stamp);
+        let call_time = Self::call_deadline(attempt.until, bytes);
         let send = |node: &NodeId| send(&self.links, attempt, node, put.clone(), call_time);
         let mut answers: Answers = attempt.writers().map(send).collect();
         let mut tally = Tally::new(set, also, newer);

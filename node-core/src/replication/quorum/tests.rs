@@ -119,6 +119,15 @@ fn every_written_set_needs_its_own_quorum() {
 }
 
 #[test]
+fn a_failed_write_tells_of_the_set_that_cannot_be_reached() {
+    let (old, new) = (nodes([0, 1, 2]), nodes([3]));
+    let mut tally = Tally::new(set(&old, 2), Some(set(&new, 1)), Newer::Refuses);
+    tally.fail(&node(3));
+    assert_eq!(tally.outcome(), Outcome::Impossible);
+    assert_eq!(tally.progress(), (0, 1), "nobody of the old set has answered yet");
+}
+
+#[test]
 fn a_write_that_asks_for_more_replicas_than_others_hears_of_theirs_from_as_many_voters_as_any() {
     let members = nodes(0..3);
     let set = SetNeed { members: &members, w: 3, usual_w: 2 };
