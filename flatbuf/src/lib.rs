@@ -30,8 +30,8 @@ mod stream;
 pub use client::{Peer, PeerOptions, Peers, Remote};
 pub use error::{RecordError, RpcError, WireError};
 pub use message::{
-    CallHead, GossipState, NodeState, PartitionGossip, PrepareOutcome, PutOutcome, Request,
-    Response, StatAnswer, StepAnnouncement, TailEntry,
+    CallHead, GossipState, NodeState, PartitionGossip, PartitionStanding, PrepareOutcome,
+    PutOutcome, Request, Response, Standing, StatAnswer, StepAnnouncement, TailEntry,
 };
 pub use metrics::RpcMetrics;
 pub use network::{BoxStream, Listener, MemoryNetwork, Network, Stream, TcpNetwork};

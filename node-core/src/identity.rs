@@ -196,6 +196,8 @@ mod tests {
             forgotten: Default::default(),
             earlier: Default::default(),
             untrusted_since: None,
+            left: Default::default(),
+            adopted: None,
             known: Default::default(),
         };
         let keeper = IdentityKeeper::new(

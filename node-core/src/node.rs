@@ -8,6 +8,7 @@
 //! network, disk, store) comes in by [`NodeOptions`].
 
 mod folder;
+mod moves;
 mod startup;
 
 use std::{path::PathBuf, sync::Arc, time::Duration};
@@ -174,7 +175,10 @@ impl Node {
             let _ = config.adopt(published);
         }
         let current = config.current();
-        tako_types::config::check_startable(&current.config)?;
+        // A target without a phase is an order that only coordinators carry out.
+        if current.migration.is_none() {
+            tako_types::config::check_startable(&current.config)?;
+        }
         let target = current.node(&options.id).ok_or_else(|| unknown(&options.id, &current))?;
         let rpc_address = format!("{}:{}", target.host, target.rpc_port);
         let cluster = cluster_id(&store, &folder, options.seed, &shutdown).await?;
@@ -221,6 +225,7 @@ impl Node {
             journal_memory_bytes: settings.journal.memory_bytes,
             records_bytes: settings.cache.records_bytes,
             forgotten: held.forgotten,
+            left: held.left.clone(),
             earlier: held.earlier.clone(),
             promise_ceiling_micros: held.promise_ceiling_micros,
             untrusted_since: held.untrusted_since,
@@ -261,6 +266,8 @@ impl Node {
                 identity.refilled.clear();
                 identity.forgotten = Lsn(0);
                 identity.earlier.clear();
+                identity.left.clear();
+                identity.adopted = None;
             }
         };
         identity.change(opened).await?;
@@ -285,6 +292,9 @@ impl Node {
             look.clone(),
         );
         links.attach(replica.clone());
+        engine.follow(None, &config.current());
+        let followed = engine.clone();
+        config.before_change(move |old, new| followed.follow(Some(old), new));
         let background = CancellationToken::new();
         let snapshotter = Snapshotter::new(links.clone(), engine.clone(), background.clone());
         replica.attach(&snapshotter, &links);
@@ -381,7 +391,7 @@ impl Node {
 
     async fn cover_all(&self) {
         let engine = self.replica.engine().clone();
-        for p in self.config.current().partitions_of(engine.node()) {
+        for p in self.replica.held() {
             while engine.partition_status(p).uncovered > 0 {
                 let first = self.snapshotter.first_in_line(p);
                 let asked = self

@@ -3,8 +3,9 @@
 //! A node with an intact folder votes as soon as a partition's view is open: a restart of the
 //! whole cluster needs nobody. A node that lost state (empty, older, damaged or foreign folder)
 //! takes writes but does not vote on a partition until its view is open and it has pulled the
-//! tails of N−W+1 *other* replicas that are not recovering, or of all others. Invariant: from
-//! then on it holds whatever any acknowledged write left outside the snapshot.
+//! tails of N−W+1 *other* replicas that are not recovering, of each set that is written, or of all
+//! others. Invariant: from then on it holds whatever any acknowledged write left outside the
+//! snapshot. Where no writes go to it, it has nothing to refill.
 
 use std::{sync::Arc, time::Duration};
 
@@ -80,12 +81,13 @@ pub async fn open_views(engine: &Arc<Engine>, partitions: &[PartitionId]) -> Opt
     opened.into_iter().flatten().next()
 }
 
-async fn open_view(engine: &Arc<Engine>, p: PartitionId) -> Option<LostState> {
+/// As [`open_views`], of one partition.
+pub(crate) async fn open_view(engine: &Arc<Engine>, p: PartitionId) -> Option<LostState> {
     // What was found; entries that came since prove nothing.
     let last = engine.found_lsn();
     let mut wait = Duration::from_millis(200);
     let view = loop {
-        match engine.open_latest(p).await {
+        match engine.enter(p).await {
             Ok(view) => break view,
             Err(error) => {
                 tracing::warn!(partition = p.0, "snapshot not readable yet: {error}");
@@ -120,7 +122,7 @@ pub async fn refill(
     shutdown: &CancellationToken,
 ) -> bool {
     let rounds = &Semaphore::new(AT_ONCE);
-    let left = partitions.iter().copied().filter(|p| !replica.engine().is_voting(*p));
+    let left = partitions.iter().copied().filter(|p| !replica.engine().is_recovered(*p));
     let refills = stream::iter(left).for_each_concurrent(None, |p| async move {
         let mut said = String::new();
         loop {
@@ -170,9 +172,13 @@ async fn refill_round(
 ) -> Result<(), String> {
     let engine = replica.engine();
     let current = links.config.current();
-    let quorum = current.quorum(p);
-    let others: Vec<NodeId> =
-        current.replicas(p).iter().filter(|node| **node != links.me).cloned().collect();
+    let placement = current.placement(p);
+    if !placement.takes_writes(&links.me) {
+        engine.set_recovered(p, true);
+        return Ok(());
+    }
+    let mut others = placement.writers();
+    others.retain(|node| *node != links.me);
     let pulls = stream::iter(others.clone())
         .map(|node| async move {
             let pulled = pull_all(links, engine, p, &node).await;
@@ -181,7 +187,7 @@ async fn refill_round(
         .buffer_unordered(others.len().max(1))
         .collect::<Vec<_>>()
         .await;
-    let mut intact = 0;
+    let mut intact = Vec::new();
     let mut answered = 0;
     let mut newest = StepNumber(0);
     let mut found = 0;
@@ -196,8 +202,9 @@ async fn refill_round(
                 found += pulled.entries;
                 promised = promised.max(pulled.promised);
                 overtaken |= pulled.overtaken;
-                intact +=
-                    usize::from(matches!(pulled.state, NodeState::Serving | NodeState::Draining));
+                if matches!(pulled.state, NodeState::Serving | NodeState::Draining) {
+                    intact.push(node);
+                }
             }
             Err(error) => missing.push(format!("{node} ({})", error.message)),
         }
@@ -208,7 +215,11 @@ async fn refill_round(
     {
         return Err(format!("snapshot not readable yet: {error}"));
     }
-    let enough = quorum.w > 1 && intact > quorum.n - quorum.w;
+    let enough = placement.write_sets().all(|set| {
+        let kept = set.nodes.iter().filter(|node| intact.contains(node)).count();
+        set.quorum.w > 1 && kept > set.quorum.n - set.quorum.w
+    });
+    let intact = intact.len();
     let everybody = answered == others.len();
     if enough || everybody || accept_loss {
         // A cluster that never held anything has nothing to lose.
@@ -222,7 +233,7 @@ async fn refill_round(
         }
         // What the lost folder promised, one of those asked promised as well.
         engine.raise_promise_floor(p, promised);
-        engine.set_voting(p, true);
+        engine.set_recovered(p, true);
         return Ok(());
     }
     Err(format!("{intact} kept their state; waiting for {}", missing.join(", ")))

@@ -1,8 +1,11 @@
 //! What a node answers to other processes: the RPC requests, over its engine.
 //!
 //! Refuses partitions that are not its own and epochs it knows to be old. Tail, Fetch, Gossip,
-//! Configuration and Health are answered in every state. Invariant: an incarnation named by a
+//! Configuration, Health and Standing are answered in every state. Invariant: an incarnation named by a
 //! Tail is on disk here before the answer goes out, and every later acknowledgement names it.
+
+mod standing;
+mod write;
 
 use std::sync::{
     Arc, OnceLock, Weak,
@@ -11,16 +14,16 @@ use std::sync::{
 
 use async_trait::async_trait;
 use tako_flatbuf::{
-    CallHead, Caller, GossipState, NodeState, PartitionGossip, PrepareOutcome, PutOutcome, Record,
-    Request, Response, RpcError, Service, StatAnswer, StepAnnouncement,
+    CallHead, Caller, GossipState, NodeState, PartitionGossip, Request, Response, RpcError,
+    Service, StatAnswer, StepAnnouncement,
 };
 use tako_snapshot::{Checkpoint, Meta};
-use tako_types::{ClusterId, ErrorKind, Incarnation, NodeId, PartitionId, StoredKey, Version};
+use tako_types::{ClusterId, ErrorKind, Incarnation, NodeId, PartitionId, StoredKey};
 use tokio::sync::Notify;
 
 use crate::{
     configuration::ConfigCell,
-    engine::{Accepted, Engine, EngineError, Intent, Missed, Prepared, View},
+    engine::{Engine, EngineError, Missed, View},
     identity::IdentityKeeper,
     links::Links,
     membership::Membership,
@@ -43,6 +46,7 @@ pub struct Replica {
     state: AtomicU8,
     /// It leaves, however far it came up; never taken back.
     draining: AtomicBool,
+    admissions: write::Admissions,
     drift_refused: AtomicU64,
 }
 
@@ -67,6 +71,7 @@ impl Replica {
             look,
             state: AtomicU8::new(NodeState::Starting as u8),
             draining: AtomicBool::new(false),
+            admissions: write::Admissions::default(),
             drift_refused: AtomicU64::new(0),
         })
     }
@@ -134,38 +139,36 @@ impl Replica {
     /// # Errors
     /// [`RpcError`] with what the caller should do.
     pub async fn handle(&self, request: Request) -> Result<Response, RpcError> {
+        self.answer(None, request).await
+    }
+
+    /// [`Self::handle`] for a caller that goes by this epoch: what reads or writes is refused when a
+    /// later one is in force here.
+    ///
+    /// # Errors
+    /// `StaleEpoch`, and as for [`Self::handle`].
+    pub async fn handle_at(&self, epoch: u64, request: Request) -> Result<Response, RpcError> {
+        self.answer(Some(epoch), request).await
+    }
+
+    async fn answer(&self, epoch: Option<u64>, request: Request) -> Result<Response, RpcError> {
         match request {
             Request::Hello { cluster, node, .. } => self.hello(cluster, &node),
             Request::Put { partition, record, repair, until_micros } => {
-                self.owned(partition)?;
-                if until_micros != 0 && until_micros < self.engine.clock().now_micros() {
-                    // A tombstone above it may be purged by now.
-                    let text = "the write came too late, or the clocks are far apart";
-                    return Err(RpcError::new(ErrorKind::Unavailable, text));
-                }
-                self.on_write(partition, &record.key(), record.version())?;
-                let intent = if repair { Intent::Repair } else { Intent::Write };
-                let voted = self.engine.is_voting(partition);
-                let put = self.engine.put(partition, record, intent).await;
-                let accepted = match put.map_err(rpc_error)? {
-                    // Only a voter refuses: a folder that is not trusted yet may have to forget
-                    // what it takes for newer. Its acknowledgement names the folder, so that it
-                    // can be void.
-                    Accepted::Superseded(_) if !voted => Accepted::Yes { voting: false },
-                    accepted => accepted,
-                };
-                Ok(Response::Put(self.outcome(partition, accepted)))
+                let _admitted = self.admit(partition, epoch)?;
+                self.put(partition, record, repair, until_micros).await.map(Response::Put)
             }
             Request::Prepare { partition, key, ballot } => {
-                self.owned(partition)?;
+                let _admitted = self.admit(partition, epoch)?;
                 self.prepare(partition, &key, ballot).await.map(Response::Prepare)
             }
             Request::Accept { partition, base, record } => {
-                self.owned(partition)?;
+                let _admitted = self.admit(partition, epoch)?;
                 self.accept(partition, base, record).await.map(Response::Accept)
             }
             Request::Get { partition, key } => {
                 self.owned(partition)?;
+                self.not_stale(epoch)?;
                 // Before the vote: one that was begun while recovering must not count as one.
                 let voting = self.engine.is_voting(partition);
                 let vote = self.engine.vote(partition, &key).await.map_err(rpc_error)?;
@@ -178,6 +181,7 @@ impl Replica {
             }
             Request::Stat { partition, keys, merged } => {
                 self.owned(partition)?;
+                self.not_stale(epoch)?;
                 self.stat(partition, &keys, merged).await
             }
             Request::Tail { partition, after, incarnation, puller, puller_incarnation } => {
@@ -227,6 +231,7 @@ impl Replica {
                 Ok(Response::Configuration { document })
             }
             Request::Health => Ok(Response::Health { state: self.state() }),
+            Request::Standing { from } => Ok(Response::Standing(self.standing(from).await)),
         }
     }
 
@@ -250,8 +255,8 @@ impl Replica {
         let current = self.config.current();
         let me = self.engine.node();
         let snapshotter = self.snapshotter.get().and_then(Weak::upgrade);
-        let partitions = current
-            .partitions_of(me)
+        let partitions = self
+            .held()
             .into_iter()
             .map(|partition| {
                 let status = self.engine.partition_status(partition);
@@ -280,6 +285,12 @@ impl Replica {
         }
     }
 
+    /// The partitions that the document has here, and those of which something is uncovered.
+    #[must_use]
+    pub fn held(&self) -> Vec<PartitionId> {
+        self.engine.held(&self.config.current())
+    }
+
     /// Takes in what another process told; incarnations go to disk first.
     async fn on_gossip(&self, state: GossipState) -> Result<(), RpcError> {
         self.remember(&state.known).await?;
@@ -306,8 +317,8 @@ impl Replica {
         if self.engine.journal().is_failed().is_some() {
             return;
         }
-        let voting = partitions.iter().copied().filter(|p| self.engine.is_voting(*p)).collect();
-        if let Err(error) = self.identity.change(|identity| identity.refilled = voting).await {
+        let done = partitions.iter().copied().filter(|p| self.engine.is_recovered(*p)).collect();
+        if let Err(error) = self.identity.change(|identity| identity.refilled = done).await {
             tracing::warn!("cannot keep what was refilled: {error}");
         }
     }
@@ -331,10 +342,10 @@ impl Replica {
         Ok(())
     }
 
-    /// The state as far as one partition goes: who does not vote on it has not recovered it.
+    /// The state as far as one partition goes.
     fn state_for(&self, p: PartitionId) -> NodeState {
         match self.state() {
-            NodeState::Serving | NodeState::Draining if !self.engine.is_voting(p) => {
+            NodeState::Serving | NodeState::Draining if !self.engine.is_recovered(p) => {
                 NodeState::Recovering
             }
             state => state,
@@ -349,95 +360,23 @@ impl Replica {
         Err(RpcError::new(ErrorKind::Invalid, format!("there is no partition {p}")))
     }
 
-    fn owned(&self, p: PartitionId) -> Result<(), RpcError> {
-        let current = self.config.current();
-        if u32::from(p.0) < current.config.partitions
-            && current.replicas(p).contains(self.engine.node())
-        {
-            return Ok(());
-        }
-        let text = format!("{} is no replica of partition {p}", self.engine.node());
-        Err(RpcError::new(ErrorKind::Invalid, text))
-    }
-
-    /// What holds for everything that may come to lie in the journal.
-    fn on_write(&self, p: PartitionId, key: &StoredKey, version: Version) -> Result<(), RpcError> {
-        if self.is_draining() {
-            let text = format!("{} is leaving and takes nothing new", self.engine.node());
-            return Err(RpcError::new(ErrorKind::Unavailable, text));
-        }
-        if key.partition(self.engine.partitions_log2()) != p {
-            return Err(RpcError::new(ErrorKind::Invalid, "the key is of another partition"));
-        }
-        // The serving node checked its client; here a far version is only counted, as refusing
-        // would let one bad clock deny a quorum. It does not move this node's clock.
-        if self.engine.clock().observe(version).is_err() {
-            self.drift_refused.fetch_add(1, Ordering::Relaxed);
+    fn not_stale(&self, epoch: Option<u64>) -> Result<(), RpcError> {
+        let own = self.config.epoch().number;
+        if epoch.is_some_and(|epoch| epoch < own) {
+            return Err(RpcError::stale_epoch(own));
         }
         Ok(())
     }
 
-    fn outcome(&self, p: PartitionId, accepted: Accepted) -> PutOutcome {
-        match accepted {
-            Accepted::Superseded(version) => PutOutcome::Superseded { version },
-            Accepted::Promised(version) => PutOutcome::Promised { version },
-            Accepted::Yes { voting } => PutOutcome::Accepted {
-                incarnation: self.engine.incarnation(),
-                voting,
-                known: self.membership.known_of(self.config.current().replicas(p)),
-            },
+    /// Whoever may hold something of a partition answers for it; requests of clients ask only those
+    /// that the document has for that.
+    fn owned(&self, p: PartitionId) -> Result<(), RpcError> {
+        let current = self.config.current();
+        if current.has(p) && current.placement(p).holders.contains(self.engine.node()) {
+            return Ok(());
         }
-    }
-
-    /// First round of a conditional write.
-    async fn prepare(
-        &self,
-        p: PartitionId,
-        key: &StoredKey,
-        ballot: Version,
-    ) -> Result<PrepareOutcome, RpcError> {
-        self.on_write(p, key, ballot)?;
-        // A far ballot is refused: the floor that it would leave behind stops ordinary writes.
-        if let Err(drift) = self.engine.clock().check(ballot) {
-            return Err(RpcError::new(ErrorKind::Invalid, drift.to_string()));
-        }
-        loop {
-            match self.engine.prepare(p, key, ballot).await.map_err(rpc_error)? {
-                Prepared::Refused(version) => return Ok(PrepareOutcome::Refused { version }),
-                Prepared::Promised(vote) => {
-                    return Ok(PrepareOutcome::Promised {
-                        incarnation: self.engine.incarnation(),
-                        known: self.membership.known_of(self.config.current().replicas(p)),
-                        record: vote.record,
-                        step: vote.step,
-                        covered: vote.covered,
-                        voting: self.engine.is_voting(p),
-                    });
-                }
-                Prepared::AboveCeiling => {
-                    let raised = self.identity.raise_promise_ceiling(ballot.micros).await;
-                    self.engine.raise_promise_ceiling(raised.map_err(|error| {
-                        let text = format!("cannot keep the ceiling of promises: {error}");
-                        RpcError::new(ErrorKind::Unavailable, text)
-                    })?);
-                }
-            }
-        }
-    }
-
-    /// Second round of a conditional write.
-    async fn accept(
-        &self,
-        p: PartitionId,
-        base: Version,
-        record: Record,
-    ) -> Result<PutOutcome, RpcError> {
-        self.on_write(p, &record.key(), record.version())?;
-        if record.version() <= base {
-            return Err(RpcError::new(ErrorKind::Invalid, "the ballot is not above its base"));
-        }
-        let accepted = self.engine.accept(p, base, record).await.map_err(rpc_error)?;
-        Ok(self.outcome(p, accepted))
+        let text = format!("{} is no replica of partition {p}", self.engine.node());
+        Err(RpcError::new(ErrorKind::Invalid, text))
     }
 
     async fn stat(
@@ -468,7 +407,11 @@ impl Replica {
     /// Moves on to an announced step.
     async fn on_step(&self, announced: StepAnnouncement) -> Result<Response, RpcError> {
         let p = announced.partition;
-        self.owned(p)?;
+        self.exists(p)?;
+        if !self.engine.holds_any(p) {
+            // Who is about to leave moves on as well: what is covered goes.
+            self.owned(p)?;
+        }
         if self.engine.step(p) < announced.step {
             let checkpoint = Checkpoint { id: announced.checkpoint, manifest: announced.manifest };
             let reader = self
@@ -507,21 +450,20 @@ impl Service for Replica {
         request: Request,
     ) -> Result<Response, RpcError> {
         let own = self.config.epoch().number;
-        let any_epoch = !matches!(
+        let writes = matches!(
             request,
-            Request::Put { .. }
-                | Request::Prepare { .. }
-                | Request::Accept { .. }
-                | Request::Get { .. }
-                | Request::Stat { .. }
+            Request::Put { .. } | Request::Prepare { .. } | Request::Accept { .. }
         );
-        if head.epoch < own && !any_epoch {
+        if !writes && !matches!(request, Request::Get { .. } | Request::Stat { .. }) {
+            return self.handle(request).await;
+        }
+        if head.epoch < own {
             return Err(RpcError::stale_epoch(own));
         }
-        if head.epoch > own && !any_epoch {
+        if head.epoch > own {
             self.catch_up(&caller.node, head.epoch).await?;
         }
-        self.handle(request).await
+        self.handle_at(head.epoch, request).await
     }
 }
 

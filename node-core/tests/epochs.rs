@@ -76,7 +76,7 @@ async fn a_nodes_own_replica_takes_nothing_under_a_configuration_older_than_the_
     engine.open_latest(P).await.expect("a view");
     let (links, replica) = alone.replica(&engine);
     replica.set_state(NodeState::Serving);
-    engine.set_voting(P, true);
+    engine.set_recovered(P, true);
     let stop = CancellationToken::new();
     let _stopped = stop.clone().drop_guard();
     for (node, adopts) in [("n1", true), ("n2", false)] {

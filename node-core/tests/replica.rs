@@ -41,10 +41,10 @@ async fn asked_while_recovering(alone: &Alone, replica: &Replica, request: Reque
     alone.faults.slow(Some(STORE_DELAY));
     let mut answer = Box::pin(replica.handle(request));
     assert!(answer.as_mut().now_or_never().is_none(), "it waits for the store");
-    replica.engine().set_voting(P, true);
+    replica.engine().set_recovered(P, true);
     let answer = answer.await.expect("an answer");
     alone.faults.slow(None);
-    replica.engine().set_voting(P, false);
+    replica.engine().set_recovered(P, false);
     answer
 }
 
@@ -88,7 +88,7 @@ async fn a_write_that_comes_after_its_time_is_not_taken() {
     let (engine, _) = alone.engine(MEMORY_BYTES).await;
     engine.open_latest(P).await.expect("a view");
     let (_, replica) = alone.replica(&engine);
-    engine.set_voting(P, true);
+    engine.set_recovered(P, true);
     let now = engine.clock().now_micros();
     let put = |until_micros| Request::Put {
         partition: P,
@@ -127,9 +127,9 @@ async fn who_does_not_vote_on_a_partition_says_so_with_its_tail() {
     };
     for state in [NodeState::Serving, NodeState::Draining] {
         replica.set_state(state);
-        engine.set_voting(P, false);
+        engine.set_recovered(P, false);
         assert_eq!(told().await, NodeState::Recovering, "{state:?} without a vote");
-        engine.set_voting(P, true);
+        engine.set_recovered(P, true);
         assert_eq!(told().await, state, "with a vote");
     }
 }
@@ -174,7 +174,7 @@ async fn a_replica_that_does_not_vote_supersedes_nothing() {
         panic!("a folder that may have to forget what it holds refuses a write: {answer:?}")
     };
     assert!(!voting && incarnation == MINE, "it can be void");
-    replica.engine().set_voting(P, true);
+    replica.engine().set_recovered(P, true);
     let answer = replica.handle(older()).await.expect("an answer");
     let Response::Put(PutOutcome::Superseded { version }) = answer else { panic!("{answer:?}") };
     assert_eq!(version.micros, 5);

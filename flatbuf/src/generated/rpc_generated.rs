@@ -6,10 +6,10 @@ extern crate alloc;
 #[deprecated(since = "2.0.0", note = "Use associated constants instead. This will no longer be generated in 2021.")]
 pub const ENUM_MIN_BODY: u8 = 0;
 #[deprecated(since = "2.0.0", note = "Use associated constants instead. This will no longer be generated in 2021.")]
-pub const ENUM_MAX_BODY: u8 = 27;
+pub const ENUM_MAX_BODY: u8 = 29;
 #[deprecated(since = "2.0.0", note = "Use associated constants instead. This will no longer be generated in 2021.")]
 #[allow(non_camel_case_types)]
-pub const ENUM_VALUES_BODY: [Body; 28] = [
+pub const ENUM_VALUES_BODY: [Body; 30] = [
   Body::NONE,
   Body::HelloRequest,
   Body::HelloAnswer,
@@ -38,6 +38,8 @@ pub const ENUM_VALUES_BODY: [Body; 28] = [
   Body::PrepareAnswer,
   Body::AcceptRequest,
   Body::AcceptAnswer,
+  Body::StandingRequest,
+  Body::StandingAnswer,
 ];
 
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default)]
@@ -73,9 +75,11 @@ impl Body {
   pub const PrepareAnswer: Self = Self(25);
   pub const AcceptRequest: Self = Self(26);
   pub const AcceptAnswer: Self = Self(27);
+  pub const StandingRequest: Self = Self(28);
+  pub const StandingAnswer: Self = Self(29);
 
   pub const ENUM_MIN: u8 = 0;
-  pub const ENUM_MAX: u8 = 27;
+  pub const ENUM_MAX: u8 = 29;
   pub const ENUM_VALUES: &'static [Self] = &[
     Self::NONE,
     Self::HelloRequest,
@@ -105,6 +109,8 @@ impl Body {
     Self::PrepareAnswer,
     Self::AcceptRequest,
     Self::AcceptAnswer,
+    Self::StandingRequest,
+    Self::StandingAnswer,
   ];
   /// Returns the variant's name or "" if unknown.
   pub fn variant_name(self) -> Option<&'static str> {
@@ -137,6 +143,8 @@ impl Body {
       Self::PrepareAnswer => Some("PrepareAnswer"),
       Self::AcceptRequest => Some("AcceptRequest"),
       Self::AcceptAnswer => Some("AcceptAnswer"),
+      Self::StandingRequest => Some("StandingRequest"),
+      Self::StandingAnswer => Some("StandingAnswer"),
       _ => None,
     }
   }
@@ -4388,6 +4396,464 @@ impl ::core::fmt::Debug for AcceptAnswer<'_> {
       ds.finish()
   }
 }
+pub enum StandingRequestOffset {}
+#[derive(Copy, Clone, PartialEq)]
+
+pub struct StandingRequest<'a> {
+  pub _tab: ::flatbuffers::Table<'a>,
+}
+
+impl<'a> ::flatbuffers::Follow<'a> for StandingRequest<'a> {
+  type Inner = StandingRequest<'a>;
+  #[inline]
+  unsafe fn follow(buf: &'a [u8], loc: usize) -> Self::Inner {
+    Self { _tab: unsafe { ::flatbuffers::Table::new(buf, loc) } }
+  }
+}
+
+impl<'a> StandingRequest<'a> {
+  pub const VT_FROM: ::flatbuffers::VOffsetT = 4;
+
+  #[inline]
+  pub unsafe fn init_from_table(table: ::flatbuffers::Table<'a>) -> Self {
+    StandingRequest { _tab: table }
+  }
+  #[allow(unused_mut)]
+  pub fn create<'bldr: 'args, 'args: 'mut_bldr, 'mut_bldr, A: ::flatbuffers::Allocator + 'bldr>(
+    _fbb: &'mut_bldr mut ::flatbuffers::FlatBufferBuilder<'bldr, A>,
+    args: &'args StandingRequestArgs
+  ) -> ::flatbuffers::WIPOffset<StandingRequest<'bldr>> {
+    let mut builder = StandingRequestBuilder::new(_fbb);
+    builder.add_from(args.from);
+    builder.finish()
+  }
+
+
+  #[inline]
+  pub fn from(&self) -> u16 {
+    // Safety:
+    // Created from valid Table for this object
+    // which contains a valid value in this slot
+    unsafe { self._tab.get::<u16>(StandingRequest::VT_FROM, Some(0)).unwrap()}
+  }
+}
+
+impl ::flatbuffers::Verifiable for StandingRequest<'_> {
+  #[inline]
+  fn run_verifier(
+    v: &mut ::flatbuffers::Verifier, pos: usize
+  ) -> Result<(), ::flatbuffers::InvalidFlatbuffer> {
+    v.visit_table(pos)?
+     .visit_field::<u16>("from", Self::VT_FROM, false)?
+     .finish();
+    Ok(())
+  }
+}
+pub struct StandingRequestArgs {
+    pub from: u16,
+}
+impl<'a> Default for StandingRequestArgs {
+  #[inline]
+  fn default() -> Self {
+    StandingRequestArgs {
+      from: 0,
+    }
+  }
+}
+
+pub struct StandingRequestBuilder<'a: 'b, 'b, A: ::flatbuffers::Allocator + 'a> {
+  fbb_: &'b mut ::flatbuffers::FlatBufferBuilder<'a, A>,
+  start_: ::flatbuffers::WIPOffset<::flatbuffers::TableUnfinishedWIPOffset>,
+}
+impl<'a: 'b, 'b, A: ::flatbuffers::Allocator + 'a> StandingRequestBuilder<'a, 'b, A> {
+  #[inline]
+  pub fn add_from(&mut self, from: u16) {
+    self.fbb_.push_slot::<u16>(StandingRequest::VT_FROM, from, 0);
+  }
+  #[inline]
+  pub fn new(_fbb: &'b mut ::flatbuffers::FlatBufferBuilder<'a, A>) -> StandingRequestBuilder<'a, 'b, A> {
+    let start = _fbb.start_table();
+    StandingRequestBuilder {
+      fbb_: _fbb,
+      start_: start,
+    }
+  }
+  #[inline]
+  pub fn finish(self) -> ::flatbuffers::WIPOffset<StandingRequest<'a>> {
+    let o = self.fbb_.end_table(self.start_);
+    ::flatbuffers::WIPOffset::new(o.value())
+  }
+}
+
+impl ::core::fmt::Debug for StandingRequest<'_> {
+  fn fmt(&self, f: &mut ::core::fmt::Formatter<'_>) -> ::core::fmt::Result {
+    let mut ds = f.debug_struct("StandingRequest");
+      ds.field("from", &self.from());
+      ds.finish()
+  }
+}
+pub enum StandingAnswerOffset {}
+#[derive(Copy, Clone, PartialEq)]
+
+pub struct StandingAnswer<'a> {
+  pub _tab: ::flatbuffers::Table<'a>,
+}
+
+impl<'a> ::flatbuffers::Follow<'a> for StandingAnswer<'a> {
+  type Inner = StandingAnswer<'a>;
+  #[inline]
+  unsafe fn follow(buf: &'a [u8], loc: usize) -> Self::Inner {
+    Self { _tab: unsafe { ::flatbuffers::Table::new(buf, loc) } }
+  }
+}
+
+impl<'a> StandingAnswer<'a> {
+  pub const VT_EPOCH: ::flatbuffers::VOffsetT = 4;
+  pub const VT_NOTED: ::flatbuffers::VOffsetT = 6;
+  pub const VT_STATE: ::flatbuffers::VOffsetT = 8;
+  pub const VT_INCARNATION: ::flatbuffers::VOffsetT = 10;
+  pub const VT_PARTITIONS: ::flatbuffers::VOffsetT = 12;
+  pub const VT_ADOPTED_LSNS: ::flatbuffers::VOffsetT = 14;
+  pub const VT_LAST_LSNS: ::flatbuffers::VOffsetT = 16;
+  pub const VT_STEPS: ::flatbuffers::VOffsetT = 18;
+  pub const VT_UNCOVERED: ::flatbuffers::VOffsetT = 20;
+  pub const VT_MARKS: ::flatbuffers::VOffsetT = 22;
+  pub const VT_COVERED_ENDS: ::flatbuffers::VOffsetT = 24;
+  pub const VT_NODES: ::flatbuffers::VOffsetT = 26;
+  pub const VT_COVERED_NODES: ::flatbuffers::VOffsetT = 28;
+  pub const VT_COVERED_INCARNATIONS: ::flatbuffers::VOffsetT = 30;
+  pub const VT_COVERED_LSNS: ::flatbuffers::VOffsetT = 32;
+  pub const VT_MORE: ::flatbuffers::VOffsetT = 34;
+
+  #[inline]
+  pub unsafe fn init_from_table(table: ::flatbuffers::Table<'a>) -> Self {
+    StandingAnswer { _tab: table }
+  }
+  #[allow(unused_mut)]
+  pub fn create<'bldr: 'args, 'args: 'mut_bldr, 'mut_bldr, A: ::flatbuffers::Allocator + 'bldr>(
+    _fbb: &'mut_bldr mut ::flatbuffers::FlatBufferBuilder<'bldr, A>,
+    args: &'args StandingAnswerArgs<'args>
+  ) -> ::flatbuffers::WIPOffset<StandingAnswer<'bldr>> {
+    let mut builder = StandingAnswerBuilder::new(_fbb);
+    builder.add_incarnation(args.incarnation);
+    builder.add_noted(args.noted);
+    builder.add_epoch(args.epoch);
+    if let Some(x) = args.covered_lsns { builder.add_covered_lsns(x); }
+    if let Some(x) = args.covered_incarnations { builder.add_covered_incarnations(x); }
+    if let Some(x) = args.covered_nodes { builder.add_covered_nodes(x); }
+    if let Some(x) = args.nodes { builder.add_nodes(x); }
+    if let Some(x) = args.covered_ends { builder.add_covered_ends(x); }
+    if let Some(x) = args.marks { builder.add_marks(x); }
+    if let Some(x) = args.uncovered { builder.add_uncovered(x); }
+    if let Some(x) = args.steps { builder.add_steps(x); }
+    if let Some(x) = args.last_lsns { builder.add_last_lsns(x); }
+    if let Some(x) = args.adopted_lsns { builder.add_adopted_lsns(x); }
+    if let Some(x) = args.partitions { builder.add_partitions(x); }
+    builder.add_more(args.more);
+    builder.add_state(args.state);
+    builder.finish()
+  }
+
+
+  #[inline]
+  pub fn epoch(&self) -> u64 {
+    // Safety:
+    // Created from valid Table for this object
+    // which contains a valid value in this slot
+    unsafe { self._tab.get::<u64>(StandingAnswer::VT_EPOCH, Some(0)).unwrap()}
+  }
+  #[inline]
+  pub fn noted(&self) -> u64 {
+    // Safety:
+    // Created from valid Table for this object
+    // which contains a valid value in this slot
+    unsafe { self._tab.get::<u64>(StandingAnswer::VT_NOTED, Some(0)).unwrap()}
+  }
+  #[inline]
+  pub fn state(&self) -> u8 {
+    // Safety:
+    // Created from valid Table for this object
+    // which contains a valid value in this slot
+    unsafe { self._tab.get::<u8>(StandingAnswer::VT_STATE, Some(0)).unwrap()}
+  }
+  #[inline]
+  pub fn incarnation(&self) -> u64 {
+    // Safety:
+    // Created from valid Table for this object
+    // which contains a valid value in this slot
+    unsafe { self._tab.get::<u64>(StandingAnswer::VT_INCARNATION, Some(0)).unwrap()}
+  }
+  #[inline]
+  pub fn partitions(&self) -> ::flatbuffers::Vector<'a, u16> {
+    // Safety:
+    // Created from valid Table for this object
+    // which contains a valid value in this slot
+    unsafe { self._tab.get::<::flatbuffers::ForwardsUOffset<::flatbuffers::Vector<'a, u16>>>(StandingAnswer::VT_PARTITIONS, None).unwrap()}
+  }
+  #[inline]
+  pub fn adopted_lsns(&self) -> ::flatbuffers::Vector<'a, u64> {
+    // Safety:
+    // Created from valid Table for this object
+    // which contains a valid value in this slot
+    unsafe { self._tab.get::<::flatbuffers::ForwardsUOffset<::flatbuffers::Vector<'a, u64>>>(StandingAnswer::VT_ADOPTED_LSNS, None).unwrap()}
+  }
+  #[inline]
+  pub fn last_lsns(&self) -> ::flatbuffers::Vector<'a, u64> {
+    // Safety:
+    // Created from valid Table for this object
+    // which contains a valid value in this slot
+    unsafe { self._tab.get::<::flatbuffers::ForwardsUOffset<::flatbuffers::Vector<'a, u64>>>(StandingAnswer::VT_LAST_LSNS, None).unwrap()}
+  }
+  #[inline]
+  pub fn steps(&self) -> ::flatbuffers::Vector<'a, u64> {
+    // Safety:
+    // Created from valid Table for this object
+    // which contains a valid value in this slot
+    unsafe { self._tab.get::<::flatbuffers::ForwardsUOffset<::flatbuffers::Vector<'a, u64>>>(StandingAnswer::VT_STEPS, None).unwrap()}
+  }
+  #[inline]
+  pub fn uncovered(&self) -> ::flatbuffers::Vector<'a, u64> {
+    // Safety:
+    // Created from valid Table for this object
+    // which contains a valid value in this slot
+    unsafe { self._tab.get::<::flatbuffers::ForwardsUOffset<::flatbuffers::Vector<'a, u64>>>(StandingAnswer::VT_UNCOVERED, None).unwrap()}
+  }
+  #[inline]
+  pub fn marks(&self) -> ::flatbuffers::Vector<'a, u8> {
+    // Safety:
+    // Created from valid Table for this object
+    // which contains a valid value in this slot
+    unsafe { self._tab.get::<::flatbuffers::ForwardsUOffset<::flatbuffers::Vector<'a, u8>>>(StandingAnswer::VT_MARKS, None).unwrap()}
+  }
+  #[inline]
+  pub fn covered_ends(&self) -> ::flatbuffers::Vector<'a, u32> {
+    // Safety:
+    // Created from valid Table for this object
+    // which contains a valid value in this slot
+    unsafe { self._tab.get::<::flatbuffers::ForwardsUOffset<::flatbuffers::Vector<'a, u32>>>(StandingAnswer::VT_COVERED_ENDS, None).unwrap()}
+  }
+  #[inline]
+  pub fn nodes(&self) -> ::flatbuffers::Vector<'a, ::flatbuffers::ForwardsUOffset<&'a str>> {
+    // Safety:
+    // Created from valid Table for this object
+    // which contains a valid value in this slot
+    unsafe { self._tab.get::<::flatbuffers::ForwardsUOffset<::flatbuffers::Vector<'a, ::flatbuffers::ForwardsUOffset<&'a str>>>>(StandingAnswer::VT_NODES, None).unwrap()}
+  }
+  #[inline]
+  pub fn covered_nodes(&self) -> ::flatbuffers::Vector<'a, u32> {
+    // Safety:
+    // Created from valid Table for this object
+    // which contains a valid value in this slot
+    unsafe { self._tab.get::<::flatbuffers::ForwardsUOffset<::flatbuffers::Vector<'a, u32>>>(StandingAnswer::VT_COVERED_NODES, None).unwrap()}
+  }
+  #[inline]
+  pub fn covered_incarnations(&self) -> ::flatbuffers::Vector<'a, u64> {
+    // Safety:
+    // Created from valid Table for this object
+    // which contains a valid value in this slot
+    unsafe { self._tab.get::<::flatbuffers::ForwardsUOffset<::flatbuffers::Vector<'a, u64>>>(StandingAnswer::VT_COVERED_INCARNATIONS, None).unwrap()}
+  }
+  #[inline]
+  pub fn covered_lsns(&self) -> ::flatbuffers::Vector<'a, u64> {
+    // Safety:
+    // Created from valid Table for this object
+    // which contains a valid value in this slot
+    unsafe { self._tab.get::<::flatbuffers::ForwardsUOffset<::flatbuffers::Vector<'a, u64>>>(StandingAnswer::VT_COVERED_LSNS, None).unwrap()}
+  }
+  #[inline]
+  pub fn more(&self) -> bool {
+    // Safety:
+    // Created from valid Table for this object
+    // which contains a valid value in this slot
+    unsafe { self._tab.get::<bool>(StandingAnswer::VT_MORE, Some(false)).unwrap()}
+  }
+}
+
+impl ::flatbuffers::Verifiable for StandingAnswer<'_> {
+  #[inline]
+  fn run_verifier(
+    v: &mut ::flatbuffers::Verifier, pos: usize
+  ) -> Result<(), ::flatbuffers::InvalidFlatbuffer> {
+    v.visit_table(pos)?
+     .visit_field::<u64>("epoch", Self::VT_EPOCH, false)?
+     .visit_field::<u64>("noted", Self::VT_NOTED, false)?
+     .visit_field::<u8>("state", Self::VT_STATE, false)?
+     .visit_field::<u64>("incarnation", Self::VT_INCARNATION, false)?
+     .visit_field::<::flatbuffers::ForwardsUOffset<::flatbuffers::Vector<'_, u16>>>("partitions", Self::VT_PARTITIONS, true)?
+     .visit_field::<::flatbuffers::ForwardsUOffset<::flatbuffers::Vector<'_, u64>>>("adopted_lsns", Self::VT_ADOPTED_LSNS, true)?
+     .visit_field::<::flatbuffers::ForwardsUOffset<::flatbuffers::Vector<'_, u64>>>("last_lsns", Self::VT_LAST_LSNS, true)?
+     .visit_field::<::flatbuffers::ForwardsUOffset<::flatbuffers::Vector<'_, u64>>>("steps", Self::VT_STEPS, true)?
+     .visit_field::<::flatbuffers::ForwardsUOffset<::flatbuffers::Vector<'_, u64>>>("uncovered", Self::VT_UNCOVERED, true)?
+     .visit_field::<::flatbuffers::ForwardsUOffset<::flatbuffers::Vector<'_, u8>>>("marks", Self::VT_MARKS, true)?
+     .visit_field::<::flatbuffers::ForwardsUOffset<::flatbuffers::Vector<'_, u32>>>("covered_ends", Self::VT_COVERED_ENDS, true)?
+     .visit_field::<::flatbuffers::ForwardsUOffset<::flatbuffers::Vector<'_, ::flatbuffers::ForwardsUOffset<&'_ str>>>>("nodes", Self::VT_NODES, true)?
+     .visit_field::<::flatbuffers::ForwardsUOffset<::flatbuffers::Vector<'_, u32>>>("covered_nodes", Self::VT_COVERED_NODES, true)?
+     .visit_field::<::flatbuffers::ForwardsUOffset<::flatbuffers::Vector<'_, u64>>>("covered_incarnations", Self::VT_COVERED_INCARNATIONS, true)?
+     .visit_field::<::flatbuffers::ForwardsUOffset<::flatbuffers::Vector<'_, u64>>>("covered_lsns", Self::VT_COVERED_LSNS, true)?
+     .visit_field::<bool>("more", Self::VT_MORE, false)?
+     .finish();
+    Ok(())
+  }
+}
+pub struct StandingAnswerArgs<'a> {
+    pub epoch: u64,
+    pub noted: u64,
+    pub state: u8,
+    pub incarnation: u64,
+    pub partitions: Option<::flatbuffers::WIPOffset<::flatbuffers::Vector<'a, u16>>>,
+    pub adopted_lsns: Option<::flatbuffers::WIPOffset<::flatbuffers::Vector<'a, u64>>>,
+    pub last_lsns: Option<::flatbuffers::WIPOffset<::flatbuffers::Vector<'a, u64>>>,
+    pub steps: Option<::flatbuffers::WIPOffset<::flatbuffers::Vector<'a, u64>>>,
+    pub uncovered: Option<::flatbuffers::WIPOffset<::flatbuffers::Vector<'a, u64>>>,
+    pub marks: Option<::flatbuffers::WIPOffset<::flatbuffers::Vector<'a, u8>>>,
+    pub covered_ends: Option<::flatbuffers::WIPOffset<::flatbuffers::Vector<'a, u32>>>,
+    pub nodes: Option<::flatbuffers::WIPOffset<::flatbuffers::Vector<'a, ::flatbuffers::ForwardsUOffset<&'a str>>>>,
+    pub covered_nodes: Option<::flatbuffers::WIPOffset<::flatbuffers::Vector<'a, u32>>>,
+    pub covered_incarnations: Option<::flatbuffers::WIPOffset<::flatbuffers::Vector<'a, u64>>>,
+    pub covered_lsns: Option<::flatbuffers::WIPOffset<::flatbuffers::Vector<'a, u64>>>,
+    pub more: bool,
+}
+impl<'a> Default for StandingAnswerArgs<'a> {
+  #[inline]
+  fn default() -> Self {
+    StandingAnswerArgs {
+      epoch: 0,
+      noted: 0,
+      state: 0,
+      incarnation: 0,
+      partitions: None, // required field
+      adopted_lsns: None, // required field
+      last_lsns: None, // required field
+      steps: None, // required field
+      uncovered: None, // required field
+      marks: None, // required field
+      covered_ends: None, // required field
+      nodes: None, // required field
+      covered_nodes: None, // required field
+      covered_incarnations: None, // required field
+      covered_lsns: None, // required field
+      more: false,
+    }
+  }
+}
+
+pub struct StandingAnswerBuilder<'a: 'b, 'b, A: ::flatbuffers::Allocator + 'a> {
+  fbb_: &'b mut ::flatbuffers::FlatBufferBuilder<'a, A>,
+  start_: ::flatbuffers::WIPOffset<::flatbuffers::TableUnfinishedWIPOffset>,
+}
+impl<'a: 'b, 'b, A: ::flatbuffers::Allocator + 'a> StandingAnswerBuilder<'a, 'b, A> {
+  #[inline]
+  pub fn add_epoch(&mut self, epoch: u64) {
+    self.fbb_.push_slot::<u64>(StandingAnswer::VT_EPOCH, epoch, 0);
+  }
+  #[inline]
+  pub fn add_noted(&mut self, noted: u64) {
+    self.fbb_.push_slot::<u64>(StandingAnswer::VT_NOTED, noted, 0);
+  }
+  #[inline]
+  pub fn add_state(&mut self, state: u8) {
+    self.fbb_.push_slot::<u8>(StandingAnswer::VT_STATE, state, 0);
+  }
+  #[inline]
+  pub fn add_incarnation(&mut self, incarnation: u64) {
+    self.fbb_.push_slot::<u64>(StandingAnswer::VT_INCARNATION, incarnation, 0);
+  }
+  #[inline]
+  pub fn add_partitions(&mut self, partitions: ::flatbuffers::WIPOffset<::flatbuffers::Vector<'b , u16>>) {
+    self.fbb_.push_slot_always::<::flatbuffers::WIPOffset<_>>(StandingAnswer::VT_PARTITIONS, partitions);
+  }
+  #[inline]
+  pub fn add_adopted_lsns(&mut self, adopted_lsns: ::flatbuffers::WIPOffset<::flatbuffers::Vector<'b , u64>>) {
+    self.fbb_.push_slot_always::<::flatbuffers::WIPOffset<_>>(StandingAnswer::VT_ADOPTED_LSNS, adopted_lsns);
+  }
+  #[inline]
+  pub fn add_last_lsns(&mut self, last_lsns: ::flatbuffers::WIPOffset<::flatbuffers::Vector<'b , u64>>) {
+    self.fbb_.push_slot_always::<::flatbuffers::WIPOffset<_>>(StandingAnswer::VT_LAST_LSNS, last_lsns);
+  }
+  #[inline]
+  pub fn add_steps(&mut self, steps: ::flatbuffers::WIPOffset<::flatbuffers::Vector<'b , u64>>) {
+    self.fbb_.push_slot_always::<::flatbuffers::WIPOffset<_>>(StandingAnswer::VT_STEPS, steps);
+  }
+  #[inline]
+  pub fn add_uncovered(&mut self, uncovered: ::flatbuffers::WIPOffset<::flatbuffers::Vector<'b , u64>>) {
+    self.fbb_.push_slot_always::<::flatbuffers::WIPOffset<_>>(StandingAnswer::VT_UNCOVERED, uncovered);
+  }
+  #[inline]
+  pub fn add_marks(&mut self, marks: ::flatbuffers::WIPOffset<::flatbuffers::Vector<'b , u8>>) {
+    self.fbb_.push_slot_always::<::flatbuffers::WIPOffset<_>>(StandingAnswer::VT_MARKS, marks);
+  }
+  #[inline]
+  pub fn add_covered_ends(&mut self, covered_ends: ::flatbuffers::WIPOffset<::flatbuffers::Vector<'b , u32>>) {
+    self.fbb_.push_slot_always::<::flatbuffers::WIPOffset<_>>(StandingAnswer::VT_COVERED_ENDS, covered_ends);
+  }
+  #[inline]
+  pub fn add_nodes(&mut self, nodes: ::flatbuffers::WIPOffset<::flatbuffers::Vector<'b , ::flatbuffers::ForwardsUOffset<&'b  str>>>) {
+    self.fbb_.push_slot_always::<::flatbuffers::WIPOffset<_>>(StandingAnswer::VT_NODES, nodes);
+  }
+  #[inline]
+  pub fn add_covered_nodes(&mut self, covered_nodes: ::flatbuffers::WIPOffset<::flatbuffers::Vector<'b , u32>>) {
+    self.fbb_.push_slot_always::<::flatbuffers::WIPOffset<_>>(StandingAnswer::VT_COVERED_NODES, covered_nodes);
+  }
+  #[inline]
+  pub fn add_covered_incarnations(&mut self, covered_incarnations: ::flatbuffers::WIPOffset<::flatbuffers::Vector<'b , u64>>) {
+    self.fbb_.push_slot_always::<::flatbuffers::WIPOffset<_>>(StandingAnswer::VT_COVERED_INCARNATIONS, covered_incarnations);
+  }
+  #[inline]
+  pub fn add_covered_lsns(&mut self, covered_lsns: ::flatbuffers::WIPOffset<::flatbuffers::Vector<'b , u64>>) {
+    self.fbb_.push_slot_always::<::flatbuffers::WIPOffset<_>>(StandingAnswer::VT_COVERED_LSNS, covered_lsns);
+  }
+  #[inline]
+  pub fn add_more(&mut self, more: bool) {
+    self.fbb_.push_slot::<bool>(StandingAnswer::VT_MORE, more, false);
+  }
+  #[inline]
+  pub fn new(_fbb: &'b mut ::flatbuffers::FlatBufferBuilder<'a, A>) -> StandingAnswerBuilder<'a, 'b, A> {
+    let start = _fbb.start_table();
+    StandingAnswerBuilder {
+      fbb_: _fbb,
+      start_: start,
+    }
+  }
+  #[inline]
+  pub fn finish(self) -> ::flatbuffers::WIPOffset<StandingAnswer<'a>> {
+    let o = self.fbb_.end_table(self.start_);
+    self.fbb_.required(o, StandingAnswer::VT_PARTITIONS,"partitions");
+    self.fbb_.required(o, StandingAnswer::VT_ADOPTED_LSNS,"adopted_lsns");
+    self.fbb_.required(o, StandingAnswer::VT_LAST_LSNS,"last_lsns");
+    self.fbb_.required(o, StandingAnswer::VT_STEPS,"steps");
+    self.fbb_.required(o, StandingAnswer::VT_UNCOVERED,"uncovered");
+    self.fbb_.required(o, StandingAnswer::VT_MARKS,"marks");
+    self.fbb_.required(o, StandingAnswer::VT_COVERED_ENDS,"covered_ends");
+    self.fbb_.required(o, StandingAnswer::VT_NODES,"nodes");
+    self.fbb_.required(o, StandingAnswer::VT_COVERED_NODES,"covered_nodes");
+    self.fbb_.required(o, StandingAnswer::VT_COVERED_INCARNATIONS,"covered_incarnations");
+    self.fbb_.required(o, StandingAnswer::VT_COVERED_LSNS,"covered_lsns");
+    ::flatbuffers::WIPOffset::new(o.value())
+  }
+}
+
+impl ::core::fmt::Debug for StandingAnswer<'_> {
+  fn fmt(&self, f: &mut ::core::fmt::Formatter<'_>) -> ::core::fmt::Result {
+    let mut ds = f.debug_struct("StandingAnswer");
+      ds.field("epoch", &self.epoch());
+      ds.field("noted", &self.noted());
+      ds.field("state", &self.state());
+      ds.field("incarnation", &self.incarnation());
+      ds.field("partitions", &self.partitions());
+      ds.field("adopted_lsns", &self.adopted_lsns());
+      ds.field("last_lsns", &self.last_lsns());
+      ds.field("steps", &self.steps());
+      ds.field("uncovered", &self.uncovered());
+      ds.field("marks", &self.marks());
+      ds.field("covered_ends", &self.covered_ends());
+      ds.field("nodes", &self.nodes());
+      ds.field("covered_nodes", &self.covered_nodes());
+      ds.field("covered_incarnations", &self.covered_incarnations());
+      ds.field("covered_lsns", &self.covered_lsns());
+      ds.field("more", &self.more());
+      ds.finish()
+  }
+}
 pub enum HeadOffset {}
 #[derive(Copy, Clone, PartialEq)]
 
@@ -4887,6 +5353,36 @@ impl<'a> Head<'a> {
     }
   }
 
+  #[inline]
+  #[allow(non_snake_case)]
+  pub fn body_as_standing_request(&self) -> Option<StandingRequest<'a>> {
+    if self.body_type() == Body::StandingRequest {
+      self.body().map(|t| {
+       // Safety:
+       // Created from a valid Table for this object
+       // Which contains a valid union in this slot
+       unsafe { StandingRequest::init_from_table(t) }
+     })
+    } else {
+      None
+    }
+  }
+
+  #[inline]
+  #[allow(non_snake_case)]
+  pub fn body_as_standing_answer(&self) -> Option<StandingAnswer<'a>> {
+    if self.body_type() == Body::StandingAnswer {
+      self.body().map(|t| {
+       // Safety:
+       // Created from a valid Table for this object
+       // Which contains a valid union in this slot
+       unsafe { StandingAnswer::init_from_table(t) }
+     })
+    } else {
+      None
+    }
+  }
+
 }
 
 impl ::flatbuffers::Verifiable for Head<'_> {
@@ -4929,6 +5425,8 @@ impl ::flatbuffers::Verifiable for Head<'_> {
           Body::PrepareAnswer => v.verify_union_variant::<::flatbuffers::ForwardsUOffset<PrepareAnswer>>("Body::PrepareAnswer", pos),
           Body::AcceptRequest => v.verify_union_variant::<::flatbuffers::ForwardsUOffset<AcceptRequest>>("Body::AcceptRequest", pos),
           Body::AcceptAnswer => v.verify_union_variant::<::flatbuffers::ForwardsUOffset<AcceptAnswer>>("Body::AcceptAnswer", pos),
+          Body::StandingRequest => v.verify_union_variant::<::flatbuffers::ForwardsUOffset<StandingRequest>>("Body::StandingRequest", pos),
+          Body::StandingAnswer => v.verify_union_variant::<::flatbuffers::ForwardsUOffset<StandingAnswer>>("Body::StandingAnswer", pos),
           _ => Ok(()),
         }
      })?
@@ -5202,6 +5700,20 @@ impl ::core::fmt::Debug for Head<'_> {
         },
         Body::AcceptAnswer => {
           if let Some(x) = self.body_as_accept_answer() {
+            ds.field("body", &x)
+          } else {
+            ds.field("body", &"InvalidFlatbuffer: Union discriminant does not match value.")
+          }
+        },
+        Body::StandingRequest => {
+          if let Some(x) = self.body_as_standing_request() {
+            ds.field("body", &x)
+          } else {
+            ds.field("body", &"InvalidFlatbuffer: Union discriminant does not match value.")
+          }
+        },
+        Body::StandingAnswer => {
+          if let Some(x) = self.body_as_standing_answer() {
             ds.field("body", &x)
           } else {
             ds.field("body", &"InvalidFlatbuffer: Union discriminant does not match value.")

@@ -9,8 +9,8 @@ use flatbuffers::{FlatBufferBuilder, UnionWIPOffset, VerifierOptions, WIPOffset}
 use tako_types::limits::{FRAME_HEAD_BYTES_MAX, TAIL_ENTRIES_MAX};
 
 use super::{
-    CallHead, PrepareOutcome, Request, Response, conditional, gossip, hello, read, step, tail,
-    tail::TailFields, write,
+    CallHead, PrepareOutcome, Request, Response, conditional, gossip, hello, read, standing, step,
+    tail, tail::TailFields, write,
 };
 use crate::{
     Record,
@@ -201,6 +201,9 @@ fn write_request(builder: &mut FlatBufferBuilder<'_>, request: &Request) -> Body
             (Body::ConfigurationRequest, step::write_configuration_request(builder, *above))
         }
         Request::Health => (Body::HealthRequest, hello::write_health_request(builder)),
+        Request::Standing { from } => {
+            (Body::StandingRequest, standing::write_request(builder, *from))
+        }
     }
 }
 
@@ -240,6 +243,8 @@ fn read_request(
         hello::read_request(table)
     } else if head.body_as_health_request().is_some() {
         Ok(Request::Health)
+    } else if let Some(table) = head.body_as_standing_request() {
+        Ok(standing::read_request(table))
     } else {
         Err(WireError::Body { found: head.body_type().0 })
     }
@@ -289,6 +294,9 @@ fn write_response(builder: &mut FlatBufferBuilder<'_>, response: &Response) -> B
         Response::Health { state } => {
             (Body::HealthAnswer, hello::write_health_answer(builder, *state))
         }
+        Response::Standing(standing) => {
+            (Body::StandingAnswer, standing::write_answer(builder, standing))
+        }
     }
 }
 
@@ -333,6 +341,8 @@ fn read_response(
         hello::read_answer(table)
     } else if let Some(table) = head.body_as_health_answer() {
         Ok(hello::read_health_answer(table))
+    } else if let Some(table) = head.body_as_standing_answer() {
+        standing::read_answer(table)
     } else {
         Err(WireError::Body { found: head.body_type().0 })
     }

@@ -12,6 +12,7 @@ mod gossip;
 mod hello;
 mod list;
 mod read;
+mod standing;
 mod step;
 mod tail;
 #[cfg(test)]
@@ -21,6 +22,6 @@ mod write;
 
 pub(crate) use call::{Answer, decode_request, decode_response, encode_request, encode_response};
 pub use types::{
-    CallHead, GossipState, NodeState, PartitionGossip, PrepareOutcome, PutOutcome, Request,
-    Response, StatAnswer, StepAnnouncement, TailEntry,
+    CallHead, GossipState, NodeState, PartitionGossip, PartitionStanding, PrepareOutcome,
+    PutOutcome, Request, Response, Standing, StatAnswer, StepAnnouncement, TailEntry,
 };

@@ -123,7 +123,37 @@ fn requests() -> Vec<(&'static str, Request)> {
         ("force-step", Request::ForceStep { partition }),
         ("configuration", Request::Configuration { above: 4 }),
         ("health", Request::Health),
+        ("standing", Request::Standing { from: PartitionId(3) }),
     ]
+}
+
+fn standing() -> Standing {
+    let row = |partition: u16, adopted_lsn, coverage: &[(&str, u64, u64)]| PartitionStanding {
+        partition: PartitionId(partition),
+        holder: adopted_lsn == Some(Lsn(0)),
+        adopted_lsn,
+        last_lsn: Lsn(7),
+        step: StepNumber(8),
+        uncovered: 9,
+        recovered: true,
+        voting: partition == 1,
+        coverage: coverage
+            .iter()
+            .map(|(node, inc, lsn)| (NodeId::new(node), Incarnation(*inc), Lsn(*lsn)))
+            .collect(),
+    };
+    Standing {
+        epoch: 5,
+        noted: 4,
+        state: NodeState::Serving,
+        incarnation: Incarnation(6),
+        partitions: vec![
+            row(1, Some(Lsn(0)), &[("n1", 1, 10), ("n2", 2, 20)]),
+            row(2, None, &[]),
+            row(3, Some(Lsn(6)), &[("n2", 2, 30)]),
+        ],
+        more: true,
+    }
 }
 
 /// Every answer, and every shape of those that have several.
@@ -212,6 +242,7 @@ fn answers() -> Vec<(&'static str, Answer)> {
         ),
         ("configuration-none", Ok(Response::Configuration { document: None })),
         ("health", Ok(Response::Health { state: NodeState::Draining })),
+        ("standing", Ok(Response::Standing(standing()))),
         ("error-epoch", Err(RpcError::stale_epoch(17))),
         ("error-busy", Err(RpcError::busy("too much", 20))),
     ]

@@ -115,6 +115,11 @@ pub enum Request {
     },
     /// Is the node there, and in which state?
     Health,
+    /// What a migration's driver must know of the node.
+    Standing {
+        /// First partition of the page.
+        from: PartitionId,
+    },
 }
 
 /// What the other node answers.
@@ -204,6 +209,8 @@ pub enum Response {
         /// The callee's state.
         state: NodeState,
     },
+    /// To [`Request::Standing`].
+    Standing(Standing),
 }
 
 /// What a replica did with a record.
@@ -370,4 +377,45 @@ pub struct StepAnnouncement {
     pub previous: StepNumber,
     /// Key digests this replica may lack; `None`: forget all that is cached.
     pub missed: Option<Vec<u64>>,
+}
+
+/// What a migration's driver must know of a node.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Standing {
+    /// Number of the node's epoch, durable there: it takes nothing of a lower one any more.
+    pub epoch: u64,
+    /// The epoch at whose adoption the LSNs were noted; 0 when none are.
+    pub noted: u64,
+    /// Its state.
+    pub state: NodeState,
+    /// Its data folder; all LSNs but those of coverage are of this one.
+    pub incarnation: Incarnation,
+    /// What it holds, ascending by partition.
+    pub partitions: Vec<PartitionStanding>,
+    /// True when there are partitions after these.
+    pub more: bool,
+}
+
+/// What a node holds of one partition.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct PartitionStanding {
+    /// Which.
+    pub partition: PartitionId,
+    /// Whether the document has it there; else it only keeps what no step has covered.
+    pub holder: bool,
+    /// Its last uncovered entry when it adopted [`Standing::noted`]: what a barrier must cover.
+    /// `None` until it is noted, which waits for what came before and for lost state.
+    pub adopted_lsn: Option<Lsn>,
+    /// Its last uncovered entry; 0 for none.
+    pub last_lsn: Lsn,
+    /// Step of its view.
+    pub step: StepNumber,
+    /// Keys with an uncovered entry.
+    pub uncovered: u64,
+    /// It lost nothing that it acknowledged.
+    pub recovered: bool,
+    /// It votes.
+    pub voting: bool,
+    /// What its view says of each node.
+    pub coverage: Vec<(NodeId, Incarnation, Lsn)>,
 }

@@ -58,9 +58,27 @@ pub struct Identity {
     /// the snapshot speaks of; `None` while it is. Entries above prove nothing against a roll-back.
     #[serde(default)]
     pub untrusted_since: Option<Lsn>,
+    /// Partitions that were left, each with the LSN up to which no entry of it counts any more.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub left: BTreeMap<PartitionId, Lsn>,
+    /// Where the journal stood when a migration's epoch was adopted.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub adopted: Option<Adopted>,
     /// Newest data folder known of each other node; an acknowledgement of an older one is void.
     #[serde(default)]
     pub known: BTreeMap<NodeId, Incarnation>,
+}
+
+/// Where the journal stood when an epoch was adopted: nothing of a lower one came after.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Adopted {
+    /// The epoch's number.
+    pub epoch: u64,
+    /// Whose LSNs these are.
+    pub incarnation: Incarnation,
+    /// Per partition the last entry that no step had covered, 0 for none. A partition that is still
+    /// being refilled is not there.
+    pub lsns: BTreeMap<PartitionId, Lsn>,
 }
 
 /// JSON has no 128-bit numbers everybody can read.

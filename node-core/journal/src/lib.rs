@@ -29,7 +29,7 @@ pub use blocking::{Blocking, Pace};
 pub use disk::{Disk, DiskFile, FsDisk, read_all, read_up_to, replace_file, write_all_at};
 pub use entry::{Durable, Entry, EntryKind, Location, Sink};
 pub use error::{IdentityError, JournalError};
-pub use identity::Identity;
+pub use identity::{Adopted, Identity};
 pub use journal::{Journal, JournalOptions};
 pub use lock::{DirLock, lock_dir};
 pub use recover::{Damage, Recovered};

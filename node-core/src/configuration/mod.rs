@@ -6,9 +6,14 @@
 
 pub mod kept;
 mod source;
+mod succession;
 mod watch;
 
-use std::{io, path::PathBuf, sync::Arc};
+use std::{
+    io,
+    path::PathBuf,
+    sync::{Arc, OnceLock},
+};
 
 pub use kept::newest_kept;
 use parking_lot::Mutex;
@@ -16,7 +21,7 @@ pub use source::{ConfigSource, SourceError, fetch_store, load_file};
 use tako_journal::Disk;
 use tako_types::{
     Epoch,
-    config::{ConfigError, Published, check_change},
+    config::{ConfigError, Published},
 };
 pub use watch::ConfigWatcher;
 
@@ -45,13 +50,15 @@ pub enum AdoptError {
     },
 }
 
+type Observer = Box<dyn Fn(&Published, &Published) + Send + Sync>;
+
 /// The configuration in force; see the module.
-#[derive(Debug)]
 pub struct ConfigCell {
     current: tokio::sync::watch::Sender<Arc<Published>>,
     disk: Arc<dyn Disk>,
     folder: Option<PathBuf>,
     refused: Mutex<Option<String>>,
+    observer: OnceLock<Observer>,
     /// Held from the check to the change, so that the epoch cannot go back.
     adopting: Mutex<()>,
 }
@@ -71,10 +78,17 @@ impl ConfigCell {
             disk,
             folder,
             refused: Mutex::new(None),
+            observer: OnceLock::new(),
             adopting: Mutex::new(()),
         };
         cell.keep(&cell.current())?;
         Ok(cell)
+    }
+
+    /// Has `observer` told of each change, the document in force and the one to come, when that is
+    /// on disk and before anybody goes by it. The first one stays.
+    pub fn before_change(&self, observer: impl Fn(&Published, &Published) + Send + Sync + 'static) {
+        let _ = self.observer.set(Box::new(observer));
     }
 
     /// The document in force.
@@ -112,6 +126,9 @@ impl ConfigCell {
             if newer {
                 let offered = Arc::new(offered);
                 self.keep(&offered)?;
+                if let Some(observer) = self.observer.get() {
+                    observer(&current, &offered);
+                }
                 tracing::info!(epoch = %offered.epoch, "configuration adopted");
                 self.current.send_replace(offered);
             }
@@ -139,7 +156,7 @@ impl ConfigCell {
         if offered.epoch.number == current.epoch.number {
             return Err(AdoptError::Fork { current: current.epoch, offered: offered.epoch });
         }
-        check_change(&current.config, &offered.config)?;
+        succession::check(current, offered)?;
         Ok(true)
     }
 
@@ -147,6 +164,12 @@ impl ConfigCell {
         let Some(folder) = &self.folder else { return Ok(()) };
         kept::keep(self.disk.as_ref(), folder, document.epoch.number, &document.encode())
             .map_err(|source| AdoptError::Disk { path: folder.clone(), source })
+    }
+}
+
+impl std::fmt::Debug for ConfigCell {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("ConfigCell").field("epoch", &self.epoch()).finish_non_exhaustive()
     }
 }
 

@@ -7,7 +7,7 @@ use std::{collections::BTreeSet, sync::Arc, time::Duration};
 
 use tako_flatbuf::Network;
 use tako_snapshot::Store;
-use tako_types::config::Published;
+use tako_types::config::{Published, check_change};
 use tokio::{
     sync::Notify,
     time::{MissedTickBehavior, interval},
@@ -40,7 +40,16 @@ impl ConfigWatcher {
     /// [`SourceError`] of the last source asked.
     pub async fn fetch(&self, previous: Option<&Published>) -> Result<Published, SourceError> {
         match &self.source {
-            ConfigSource::File(path) => load_file(path, previous),
+            ConfigSource::File(path) => {
+                let document = load_file(path, previous)?;
+                // Numbers that were left out stand for documents that were missed; a file's do not.
+                if let Some(previous) = previous
+                    && previous.epoch.number + 1 < document.epoch.number
+                {
+                    check_change(&previous.config, &document.config)?;
+                }
+                Ok(document)
+            }
             ConfigSource::Coordinators(given) => {
                 let mut addresses = given.clone();
                 if let Some(previous) = previous {

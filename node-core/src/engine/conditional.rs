@@ -60,7 +60,7 @@ impl Engine {
         let partition = self.partition(p);
         {
             let mut inner = partition.lock();
-            if !inner.voting {
+            if !inner.judges() {
                 return Err(EngineError::NotVoting(p));
             }
             if let Some(held) = inner.index.get(key).filter(|held| held.version >= ballot) {
@@ -173,7 +173,7 @@ impl Engine {
             return Err(Look::Wait);
         }
         match &inner.view {
-            Some(view) if view.meta.highest <= base || asked => Ok(inner.voting),
+            Some(view) if view.meta.highest <= base || asked => Ok(inner.judges()),
             _ => Err(Look::AskVote),
         }
     }

@@ -13,8 +13,10 @@ mod cache;
 mod conditional;
 mod index;
 mod partition;
+mod place;
 mod promise;
 mod shelf;
+mod stance;
 mod tail;
 mod vote;
 mod write;
@@ -100,6 +102,8 @@ pub struct EngineOptions {
     pub records_bytes: u64,
     /// Entries up to here are left out of the replay.
     pub forgotten: Lsn,
+    /// Partitions that were left: of each, entries up to here are left out of the replay.
+    pub left: BTreeMap<PartitionId, Lsn>,
     /// Which folders this one was before, each with its last LSN as such.
     pub earlier: BTreeMap<Incarnation, Lsn>,
     /// No earlier run of this folder promised a ballot at or above this; 0 when none promised.
@@ -332,17 +336,6 @@ impl Engine {
     #[must_use]
     pub fn step(&self, p: PartitionId) -> StepNumber {
         self.view(p).map_or(StepNumber(0), |view| view.meta.step)
-    }
-
-    /// Whether this node's answers count as votes for the partition.
-    #[must_use]
-    pub fn is_voting(&self, p: PartitionId) -> bool {
-        self.partition(p).lock().voting
-    }
-
-    /// Lets this node vote on the partition, or stops it.
-    pub fn set_voting(&self, p: PartitionId, voting: bool) {
-        self.partition(p).lock().voting = voting;
     }
 
     /// Moves a partition to a newer view; older ones are ignored.

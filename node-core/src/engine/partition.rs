@@ -15,10 +15,10 @@ use parking_lot::Mutex;
 use tako_flatbuf::Record;
 use tako_journal::Location;
 use tako_snapshot::{Meta, PartitionReader};
-use tako_types::{Incarnation, Lsn, NodeId, StoredKey, Version};
+use tako_types::{Incarnation, Lsn, NodeId, StepNumber, StoredKey, Version};
 use tokio::sync::Notify;
 
-use super::{cache::RecordCache, index::Index, promise::Promises};
+use super::{cache::RecordCache, index::Index, promise::Promises, stance::Stance};
 
 /// What a node sees of a partition's snapshot: one step, immutable.
 pub struct View {
@@ -69,11 +69,21 @@ pub(crate) struct Inner {
     appending: HashMap<u64, u32>,
     /// What conditional writes were promised.
     pub(crate) promises: Promises,
-    /// May this node's answers count as votes here?
-    pub(crate) voting: bool,
+    /// What this node's answers count for.
+    pub(crate) stance: Stance,
 }
 
 impl Inner {
+    /// Step of the view in force; 0 when there is none.
+    pub(crate) fn step(&self) -> StepNumber {
+        self.view.as_ref().map_or(StepNumber(0), |view| view.meta.step)
+    }
+
+    /// Do acknowledgements count, and may this node promise?
+    pub(crate) fn judges(&self) -> bool {
+        self.stance.judges(self.step())
+    }
+
     /// Is a write of this key on its way into the journal?
     pub(crate) fn is_appending(&self, key: &StoredKey) -> bool {
         !self.appending.is_empty() && self.appending.contains_key(&key.digest())

@@ -5,7 +5,7 @@
 //! entry up to it is in its index, so a Tail that names it has seen all of them.
 
 use std::{
-    collections::VecDeque,
+    collections::{BTreeMap, VecDeque},
     sync::{
         Arc, OnceLock, Weak,
         atomic::{AtomicU64, Ordering},
@@ -37,6 +37,8 @@ pub(crate) struct Shelf {
     memory_bytes_max: u64,
     /// Of the replay, entries up to here are left out.
     forgotten: Lsn,
+    /// The same of single partitions.
+    left: BTreeMap<PartitionId, Lsn>,
     in_memory: Mutex<InMemory>,
     journal: OnceLock<Weak<Journal>>,
     /// Places freed during replay, before the journal is known.
@@ -54,6 +56,7 @@ impl Shelf {
             memory_bytes: AtomicU64::new(0),
             memory_bytes_max: options.journal_memory_bytes,
             forgotten: options.forgotten,
+            left: options.left.clone(),
             in_memory: Mutex::new(InMemory { queue: VecDeque::new(), prune_at: PRUNE_AT_MIN }),
             journal: OnceLock::new(),
             freed_early: Mutex::new(Vec::new()),
@@ -103,7 +106,10 @@ impl Shelf {
     fn apply(&self, durable: &Durable) {
         let entry = &durable.entry;
         let known = usize::from(entry.partition.0) < self.partitions.len();
-        let forgotten = durable.lsn <= self.forgotten && self.journal.get().is_none();
+        let forgotten = self.journal.get().is_none() && {
+            let left = self.left.get(&entry.partition).copied().unwrap_or_default();
+            durable.lsn <= self.forgotten.max(left)
+        };
         if entry.kind != EntryKind::Record || !known || forgotten {
             // Nothing else is journalled today; what a later version wrote is not needed here.
             return self.release(durable.location);

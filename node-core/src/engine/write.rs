@@ -73,7 +73,7 @@ impl Engine {
         let partition = self.partition(p);
         let key = record.key();
         // Before the look: one that was made while recovering must not count as a voter's.
-        let voted = self.is_voting(p);
+        let voted = self.judges(p);
         // Views installed when the vote was asked: what it said holds as long as that is so.
         let mut asked_at: Option<u64> = None;
         let (_in_flight, voting) = loop {
@@ -201,7 +201,7 @@ impl Engine {
         version: Version,
         intent: Intent,
     ) -> Result<bool, Look> {
-        let voting = inner.voting;
+        let voting = inner.judges();
         match intent {
             Intent::Repair if inner.is_appending(key) && inner.promises.of(key) > Some(version) => {
                 Err(Look::Wait)
@@ -218,20 +218,20 @@ impl Engine {
 
     fn counts_for(&self, inner: &Inner, key: &StoredKey, version: Version, intent: Intent) -> bool {
         match intent {
-            Intent::Repair => inner.voting,
+            Intent::Repair => inner.judges(),
             Intent::Write => self.counts(inner, key, version),
         }
     }
 
     /// Is an acknowledgement of this version, which is held already, a vote?
     pub(super) fn counts(&self, inner: &Inner, key: &StoredKey, version: Version) -> bool {
-        inner.voting && inner.promises.may_count(key, version, self.clock.now_micros())
+        inner.judges() && inner.promises.may_count(key, version, self.clock.now_micros())
     }
 
     /// `voting`: did this node vote when it took the write in?
     pub(super) fn accepted(&self, p: PartitionId, voting: bool) -> Accepted {
         self.metrics.accepted.fetch_add(1, Ordering::Relaxed);
-        Accepted::Yes { voting: voting && self.is_voting(p) }
+        Accepted::Yes { voting: voting && self.judges(p) }
     }
 
     pub(super) fn barred(&self, version: Version) -> Accepted {

@@ -131,6 +131,8 @@ impl Folder {
                 forgotten: Default::default(),
                 earlier: Default::default(),
                 untrusted_since: None,
+                left: Default::default(),
+                adopted: None,
                 known: Default::default(),
             },
         };

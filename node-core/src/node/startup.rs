@@ -37,10 +37,15 @@ impl Node {
     pub(super) async fn come_up(self: Arc<Self>, found: Found, accept_loss: bool) {
         let engine = self.replica.engine().clone();
         let links = self.serving.links().clone();
-        let partitions = self.config.current().partitions_of(engine.node());
+        let mut partitions = self.replica.held();
         let shown = open_views(&engine, &partitions).await;
         // One round before the folder is trusted: a peer may know a later one.
         Gossiper::new(self.serving.clone()).round().await;
+        // Or a later document, under which an earlier folder of this node acknowledged more.
+        let mut more = self.replica.held();
+        more.retain(|p| !partitions.contains(p));
+        let shown = shown.or(open_views(&engine, &more).await);
+        partitions.append(&mut more);
         let later = self
             .identity
             .held()
@@ -75,11 +80,19 @@ impl Node {
             }
             engine.trust_coverage();
             for p in self.identity.held().await.refilled {
-                engine.set_voting(p, true);
+                engine.set_recovered(p, true);
             }
-            if !refill(&links, &self.replica, &partitions, accept_loss, &self.background).await {
-                return;
+            self.tasks.spawn(self.clone().follow_documents());
+            while !partitions.is_empty() {
+                if !refill(&links, &self.replica, &partitions, accept_loss, &self.background).await
+                {
+                    return;
+                }
+                // What came meanwhile; else a recovery could end before it began.
+                partitions = self.replica.held();
+                partitions.retain(|p| !engine.is_recovered(*p));
             }
+            engine.set_all_recovered();
             self.keep(|identity| {
                 // Else the mark that it failed would be gone.
                 identity.recovered = engine.journal().is_failed().is_none();
@@ -90,9 +103,8 @@ impl Node {
             // First on disk: with the next entries covered, the old mark would tell of a roll-back.
             self.keep(|identity| identity.untrusted_since = None).await;
             engine.trust_coverage();
-            for p in partitions {
-                engine.set_voting(p, true);
-            }
+            engine.set_all_recovered();
+            self.tasks.spawn(self.clone().follow_documents());
         }
         self.replica.set_state(NodeState::Serving);
         self.tasks.spawn(self.snapshotter.clone().run());
@@ -135,6 +147,7 @@ impl Node {
                 identity.recovered = false;
                 identity.forgotten = forgotten.unwrap_or(identity.forgotten);
                 identity.untrusted_since = None;
+                identity.adopted = None;
                 if renew {
                     identity.refilled.clear();
                     // What came since it was found is left out: a roll-back may be behind it.

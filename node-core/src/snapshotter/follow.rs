@@ -26,7 +26,7 @@ impl Snapshotter {
                 _ = ticks.tick() => {}
             }
             let now = Instant::now();
-            let own = self.links.config.current().partitions_of(self.engine.node());
+            let own = self.engine.held(&self.links.config.current());
             let mut due = Vec::new();
             for p in own {
                 if self.newest_step_known(p) <= self.engine.step(p).0 {

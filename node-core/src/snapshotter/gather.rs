@@ -61,10 +61,11 @@ impl Gathered {
         self.newest.is_empty()
     }
 
-    /// Did all `replicas` answer with all they hold, seeing `step`?
-    pub(super) fn complete(&self, replicas: usize, step: StepNumber) -> bool {
-        self.pulled.len() == replicas
-            && self.pulled.values().all(|pulled| pulled.complete && pulled.step == step)
+    /// Did all `holders` answer with all they hold, seeing `step`?
+    pub(super) fn complete(&self, holders: &[NodeId], step: StepNumber) -> bool {
+        holders.iter().all(|node| {
+            self.pulled.get(node).is_some_and(|pulled| pulled.complete && pulled.step == step)
+        })
     }
 
     /// Digests of the keys that `node` does not hold as this step writes them; `None` when that
@@ -90,8 +91,10 @@ impl Snapshotter {
     pub(super) async fn gather(&self, p: PartitionId, base: &Meta) -> Result<Gathered, StepError> {
         let current = self.links.config.current();
         // Who fails is not waited for: its coverage stays as it was.
-        let asked = current.replicas(p).iter().filter(|node| self.is_worth_asking(node));
-        let pulls = asked.cloned().collect::<Vec<_>>().into_iter().map(|node| async move {
+        let asked = current.placement(p).holders.iter().filter(|node| self.is_worth_asking(node));
+        let mut asked: Vec<NodeId> = asked.cloned().collect();
+        asked.extend(self.left_behind(p));
+        let pulls = asked.into_iter().map(|node| async move {
             let after = base.coverage.get(&node).copied().unwrap_or_default();
             let pulled = self.pull(p, &node, after).await;
             (node, pulled)
@@ -106,6 +109,30 @@ impl Snapshotter {
             }
         }
         Ok(gathered)
+    }
+
+    /// Whether nobody who held the partition before has anything left that no step covers.
+    ///
+    /// Whoever the document does not name any more is not asked: the step closes its folder
+    /// ([`super::plan::close_gone`]).
+    pub(super) async fn nothing_left_behind(&self, p: PartitionId, base: &Meta) -> bool {
+        let current = self.links.config.current();
+        let holders = &current.placement(p).holders;
+        let before = base
+            .coverage
+            .iter()
+            .filter(|(node, _)| !holders.contains(node) && current.node(node).is_some());
+        for (node, after) in before {
+            match self.pull(p, node, *after).await {
+                Ok(pulled) if pulled.complete && pulled.entries.is_empty() => {}
+                Ok(_) => return false,
+                Err(error) => {
+                    tracing::debug!(partition = p.0, %node, "purges nothing: {}", error.message);
+                    return false;
+                }
+            }
+        }
+        true
     }
 
     /// Whether a replica is this node or not known to fail at present.

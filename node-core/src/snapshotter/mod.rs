@@ -1,7 +1,7 @@
 //! Steps: who takes them, when, and how one goes.
 //!
 //! ```text
-//! turn (who, when) ─► gather (tails of all replicas, what is missing is fetched) ─► plan (rows)
+//! turn (who, when) ─► gather (tails of all holders, what is missing is fetched) ─► plan (rows)
 //!   ─► PartitionWriter::step (one batch, one commit point) ─► own view ─► announcements
 //! ```
 //! The snapshotter of a partition is the first live, serving replica in rendezvous order; the
@@ -26,7 +26,7 @@ use std::{
 use futures::{StreamExt, future::BoxFuture, stream};
 use parking_lot::Mutex;
 use tako_flatbuf::{Request, Response, StepAnnouncement};
-use tako_snapshot::{Committed, PartitionWriter, SnapshotError, Snapshots};
+use tako_snapshot::{Committed, Meta, PartitionWriter, SnapshotError, Snapshots};
 use tako_types::{ErrorKind, NodeId, PartitionId, StepNumber};
 use tokio::{
     sync::{Mutex as AsyncMutex, Semaphore},
@@ -157,7 +157,7 @@ impl Snapshotter {
                 .current()
                 .partitions_of(self.engine.node())
                 .into_iter()
-                .filter(|p| self.is_due(*p))
+                .filter(|p| self.may_step(*p) && self.is_due(*p))
                 .collect();
             let steps = stream::iter(due).for_each_concurrent(AT_ONCE, |p| {
                 let this = self.clone();
@@ -165,6 +165,12 @@ impl Snapshotter {
             });
             steps.await;
         }
+    }
+
+    /// Whether steps of the partition are this node's to take.
+    fn may_step(&self, p: PartitionId) -> bool {
+        let current = self.links.config.current();
+        current.placement(p).snapshotters.contains(self.engine.node())
     }
 
     async fn step_logged(&self, p: PartitionId) {
@@ -248,10 +254,15 @@ impl Snapshotter {
             return Ok(self.engine.step(p));
         }
         let records = self.fetch_missing(p, &gathered).await?;
-        let due = self.due_rows(p, &gathered, base.step, slot).await?;
+        let due = self.due_rows(p, &gathered, &base, slot).await?;
         let grace = self.links.config.current().config.cluster.tombstone_grace;
         let now = self.engine.clock().now_micros();
-        let input = plan::step_input(&base, &gathered, records, due, grace, now);
+        let mut input = plan::step_input(&base, &gathered, records, due, grace, now);
+        if !input.purge.is_empty() {
+            let current = self.links.config.current();
+            let known = self.links.membership.known();
+            plan::close_gone(&mut input.coverage, known, |node| current.node(node).is_some());
+        }
         let (row_count, purge_count) = (input.rows.len(), input.purge.len());
         let committed = writer.step(input).await?;
         slot.timing.lock().on_step();
@@ -268,7 +279,7 @@ impl Snapshotter {
     }
 
     /// What the newest view known here says the snapshot holds.
-    async fn base_view(&self, p: PartitionId) -> Result<tako_snapshot::Meta, StepError> {
+    async fn base_view(&self, p: PartitionId) -> Result<Meta, StepError> {
         match self.engine.view(p) {
             Some(view) => Ok(view.meta.clone()),
             None => Ok(self.engine.open_latest(p).await?.meta.clone()),
@@ -280,17 +291,19 @@ impl Snapshotter {
         &self,
         p: PartitionId,
         gathered: &Gathered,
-        base: StepNumber,
+        base: &Meta,
         slot: &Slot,
     ) -> Result<plan::Due, StepError> {
         let current = self.links.config.current();
-        let all = current.replicas(p).len();
-        // Every configured replica must have answered with all it holds, at this very step.
+        // Everybody who may hold entries must have answered with all of them, at this very step.
         let grace = current.config.cluster.tombstone_grace;
-        if !gathered.complete(all, base) || !slot.timing.lock().looks_for_due(grace) {
+        if !gathered.complete(&current.placement(p).holders, base.step)
+            || !slot.timing.lock().looks_for_due(grace)
+            || !self.nothing_left_behind(p, base).await
+        {
             return Ok(plan::Due::default());
         }
-        let Some(view) = self.engine.view(p).filter(|view| view.meta.step == base) else {
+        let Some(view) = self.engine.view(p).filter(|view| view.meta.step == base.step) else {
             return Ok(plan::Due::default());
         };
         let Some(reader) = &view.reader else { return Ok(plan::Due::default()) };
@@ -320,7 +333,9 @@ impl Snapshotter {
         let view = View { meta: committed.meta.clone(), reader: Some(reader) };
         self.engine.install(p, Arc::new(view), &missed);
         let current = self.links.config.current();
-        let others = current.replicas(p).iter().filter(|node| **node != me);
+        let holders = &current.placement(p).holders;
+        let leaving = gathered.pulled.keys().filter(|node| !holders.contains(node));
+        let others = holders.iter().chain(leaving).filter(|node| **node != me);
         // Who fails learns of the step by gossip when it is back.
         let others: Vec<_> = others.filter(|node| self.is_worth_asking(node)).cloned().collect();
         stream::iter(others)
@@ -342,6 +357,16 @@ impl Snapshotter {
             Err(error) => {
                 tracing::debug!(partition, %node, "step not announced: {}", error.message);
             }
+        }
+    }
+
+    /// Closes the writer of a partition that is left; none is opened again unless asked for.
+    pub(crate) async fn forget(&self, p: PartitionId) {
+        let slot = self.slots.lock().remove(&p);
+        if let Some(slot) = slot
+            && let Some(writer) = slot.writer.lock().await.take()
+        {
+            writer.close().await;
         }
     }
 

@@ -4,8 +4,8 @@ use std::{collections::BTreeMap, time::Duration};
 
 use bytes::Bytes;
 use tako_flatbuf::Record;
-use tako_snapshot::{DueRow, Meta, StepInput, StepRow};
-use tako_types::{Kind, Lsn, StoredKey, Version};
+use tako_snapshot::{Coverage, DueRow, Meta, StepInput, StepRow};
+use tako_types::{Incarnation, Kind, Lsn, NodeId, StoredKey, Version};
 
 use super::gather::Gathered;
 
@@ -95,6 +95,27 @@ pub(super) fn step_input(
         })
         .collect();
     StepInput { rows, due: due_rows, purge: due.purge, drop_due: due.dropped, coverage, highest }
+}
+
+/// Closes the folders of nodes that are gone: should one come back, its records may be older than
+/// what is purged now, so it has to start anew. Whoever is there was asked.
+///
+/// `known` are the newest folders heard of; one that no step pulled from is closed as well.
+pub(super) fn close_gone(
+    coverage: &mut Coverage,
+    known: Vec<(NodeId, Incarnation)>,
+    is_there: impl Fn(&NodeId) -> bool,
+) {
+    for (node, folder) in known {
+        if !is_there(&node) {
+            let at = coverage.entry(node).or_default();
+            at.0 = at.0.max(folder);
+        }
+    }
+    for (_, at) in coverage.iter_mut().filter(|(node, _)| !is_there(node)) {
+        // Folders are named by microseconds, so a new one is above this however often it is done.
+        *at = (Incarnation(at.0.0.saturating_add(1)), Lsn(0));
+    }
 }
 
 #[cfg(test)]

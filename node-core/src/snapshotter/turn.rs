@@ -87,7 +87,7 @@ impl Snapshotter {
         let settings = &current.config.cluster;
         let full = status.uncovered_bytes > settings.snapshot.bytes
             || self.engine.journal().disk_bytes() > settings.journal.disk_bytes / 2;
-        let rank = self.rank(p, current.replicas(p));
+        let rank = self.rank(p, &current.placement(p).snapshotters);
         let patience = interval + interval * MISSED_INTERVALS * rank;
         waited >= patience || (rank == 0 && full)
     }
@@ -103,12 +103,12 @@ impl Snapshotter {
         u32::try_from(before).unwrap_or(u32::MAX)
     }
 
-    /// The live replica that is first in line, this node included.
+    /// The live one that is first in line, this node where it is one of them or nobody is live.
     #[must_use]
     pub fn first_in_line(&self, p: PartitionId) -> NodeId {
         let current = self.links.config.current();
         let me = self.engine.node();
-        rendezvous(p, current.replicas(p))
+        rendezvous(p, &current.placement(p).snapshotters)
             .into_iter()
             .find(|node| *node == me || self.links.membership.read_rank(node) == 0)
             .unwrap_or(me)
@@ -118,7 +118,8 @@ impl Snapshotter {
     pub(super) fn newest_step_known(&self, p: PartitionId) -> u64 {
         let current = self.links.config.current();
         current
-            .replicas(p)
+            .placement(p)
+            .holders
             .iter()
             .filter_map(|node| {
                 self.links
@@ -129,18 +130,26 @@ impl Snapshotter {
             .unwrap_or(0)
     }
 
-    /// A live replica told that it holds entries which no step has covered.
+    /// A live node told that it holds entries which no step has covered.
     fn peers_hold_more(&self, p: PartitionId) -> bool {
         let current = self.links.config.current();
-        current.replicas(p).iter().any(|node| {
-            self.links.membership.is_live(node)
-                && self
-                    .links
-                    .membership
-                    .with(node, |peer| {
-                        peer.partitions.get(&p).is_some_and(|gossip| !gossip.covered)
-                    })
-                    .unwrap_or(false)
-        })
+        current.placement(p).holders.iter().any(|node| self.holds_more(node, p))
+            || !self.left_behind(p).is_empty()
+    }
+
+    /// Live nodes that hold the partition no more and told of entries which no step has covered.
+    pub(super) fn left_behind(&self, p: PartitionId) -> Vec<NodeId> {
+        let current = self.links.config.current();
+        let holders = &current.placement(p).holders;
+        let others = current.nodes().map(|node| &node.id).filter(|node| !holders.contains(node));
+        others.filter(|node| self.holds_more(node, p)).cloned().collect()
+    }
+
+    fn holds_more(&self, node: &NodeId, p: PartitionId) -> bool {
+        let told = |peer: &crate::membership::PeerStatus| {
+            peer.partitions.get(&p).is_some_and(|gossip| !gossip.covered)
+        };
+        let membership = &self.links.membership;
+        membership.is_live(node) && membership.with(node, told).unwrap_or(false)
     }
 }

@@ -140,6 +140,7 @@ impl Alone {
             journal_memory_bytes: memory_bytes,
             records_bytes: 1 << 20,
             forgotten: Lsn(0),
+            left: Default::default(),
             earlier: Default::default(),
             promise_ceiling_micros: 0,
             untrusted_since: None,
@@ -175,6 +176,8 @@ impl Alone {
             forgotten: Default::default(),
             earlier: Default::default(),
             untrusted_since: None,
+            left: Default::default(),
+            adopted: None,
             known: Default::default(),
         };
         let membership = Arc::new(Membership::default());

@@ -4,6 +4,7 @@
 #![allow(dead_code, unreachable_pub, missing_docs, reason = "every test file uses its own part")]
 
 pub mod alone;
+pub mod moving;
 
 use std::{
     collections::BTreeMap,

@@ -22,6 +22,8 @@ fn identity() -> Identity {
         forgotten: Lsn(4),
         earlier: [(Incarnation(5), Lsn(6))].into(),
         untrusted_since: Some(Lsn(8)),
+        left: Default::default(),
+        adopted: None,
         known: [(NodeId::new("n2"), Incarnation(7))].into(),
     }
 }

@@ -289,10 +289,16 @@ impl Published {
     /// Who does what for a partition.
     ///
     /// # Panics
-    /// For a partition that does not exist.
+    /// For a partition that does not exist; [`Self::has`] tells.
     #[must_use]
     pub fn placement(&self, partition: PartitionId) -> &Placement {
         &self.placements[usize::from(partition.0)]
+    }
+
+    /// Whether there is such a partition.
+    #[must_use]
+    pub fn has(&self, partition: PartitionId) -> bool {
+        usize::from(partition.0) < self.placements.len()
     }
 
     /// The nodes that reads of a partition ask; none for one that does not exist.
