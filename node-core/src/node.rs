@@ -44,6 +44,8 @@ const JOURNAL_QUEUE_BYTES: usize = 128 << 20;
 pub const JOURNAL_FILE_BYTES: u64 = 16 << 20;
 /// How often the clock's ceiling and the journal's files are looked at.
 const HOUSE_EVERY: Duration = Duration::from_secs(5);
+/// How often a node asks whether a configuration names it by now.
+const OWN_PLACE_EVERY: Duration = Duration::from_millis(500);
 
 /// Everything a node is made of.
 pub struct NodeOptions {
@@ -173,6 +175,10 @@ impl Node {
         // The highest epoch that can be found; without the store the kept one must do.
         if let Ok(Some(published)) = fetch_store(&store).await {
             let _ = config.adopt(published);
+        }
+        // Nodes are started before a migration brings them, or after: both must do.
+        if matches!(options.source, ConfigSource::Coordinators(_)) {
+            await_own_place(&options.id, &config, &watcher, &shutdown).await?;
         }
         let current = config.current();
         // A target without a phase is an order that only coordinators carry out.
@@ -445,6 +451,29 @@ impl Node {
     pub fn data_folder(&self) -> &std::path::Path {
         self.folder.data()
     }
+}
+
+/// Waits until a configuration names this node.
+async fn await_own_place(
+    me: &NodeId,
+    config: &ConfigCell,
+    watcher: &ConfigWatcher,
+    shutdown: &CancellationToken,
+) -> Result<(), NodeError> {
+    if config.current().node(me).is_none() {
+        tracing::warn!("{}; waiting for one that names it", unknown(me, &config.current()));
+    }
+    while config.current().node(me).is_none() {
+        tokio::select! {
+            () = shutdown.cancelled() => return Err(NodeError::Stopped),
+            () = tokio::time::sleep(OWN_PLACE_EVERY) => {}
+        }
+        if let Ok(fresh) = watcher.fetch(Some(&config.current())).await {
+            // What is refused is logged by the cell.
+            let _ = config.adopt(fresh);
+        }
+    }
+    Ok(())
 }
 
 fn unknown(node: &NodeId, current: &Published) -> NodeError {

@@ -7,9 +7,12 @@
 mod standing;
 mod write;
 
-use std::sync::{
-    Arc, OnceLock, Weak,
-    atomic::{AtomicBool, AtomicU8, AtomicU64, Ordering},
+use std::{
+    sync::{
+        Arc, OnceLock, Weak,
+        atomic::{AtomicBool, AtomicU8, AtomicU64, Ordering},
+    },
+    time::Duration,
 };
 
 use async_trait::async_trait;
@@ -32,6 +35,9 @@ use crate::{
 
 /// Milliseconds a client waits when a queue or disk is full.
 const BUSY_WAIT_MS: u64 = 1_000;
+
+/// How long a call waits for the newer configuration that its caller goes by.
+const CATCH_UP_MAX: Duration = Duration::from_secs(1);
 
 /// See the module.
 pub struct Replica {
@@ -89,8 +95,11 @@ impl Replica {
         {
             links.fetch_configuration(caller).await;
         } else {
-            // A proxy cannot be asked; where it has the document from can.
+            // A proxy or a coordinator cannot be asked; where it has the document from can.
             self.look.notify_one();
+            let mut seen = self.config.subscribe();
+            let newer = seen.wait_for(|current| epoch <= current.epoch.number);
+            let _ = tokio::time::timeout(CATCH_UP_MAX, newer).await;
         }
         if self.config.epoch().number < epoch {
             let text = format!("{} does not have configuration {epoch} yet", self.engine.node());
@@ -455,6 +464,10 @@ impl Service for Replica {
             Request::Put { .. } | Request::Prepare { .. } | Request::Accept { .. }
         );
         if !writes && !matches!(request, Request::Get { .. } | Request::Stat { .. }) {
+            if head.epoch > own {
+                // No reason to wait, but to ask at once.
+                self.look.notify_one();
+            }
             return self.handle(request).await;
         }
         if head.epoch < own {

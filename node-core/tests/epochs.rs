@@ -13,8 +13,9 @@ use std::{
 use async_trait::async_trait;
 use common::{
     alone::{Alone, P},
-    one_bucket, write,
+    key, one_bucket, write,
 };
+use futures::FutureExt;
 use tako_flatbuf::{
     CallHead, Caller, Network, NodeState, PutOutcome, Request, Response, RpcError, ServeOptions,
     Service, serve,
@@ -92,6 +93,24 @@ async fn a_nodes_own_replica_takes_nothing_under_a_configuration_older_than_the_
     let error = serving.put(write("k", "v"), Duration::from_secs(5)).await;
     let error = error.expect_err("n4 does not have it");
     assert!(matches!(error, RequestError::TooFewAcks { got: 0, need: 1, .. }), "{error}");
+}
+
+#[tokio::test]
+async fn a_replica_behind_a_proxys_epoch_answers_once_it_has_that_configuration() {
+    let alone = Alone::of(3);
+    let (engine, _) = alone.engine(1 << 20).await;
+    engine.open_latest(P).await.expect("a view");
+    let (links, replica) = alone.replica(&engine);
+    replica.set_state(NodeState::Serving);
+    engine.set_recovered(P, true);
+    let proxy = Caller { node: NodeId::new("p1"), address: String::new() };
+    let head = CallHead { epoch: 2, ..CallHead::default() };
+    let get = Request::Get { partition: P, key: key("k") };
+    let mut answer = replica.call(&proxy, &head, get);
+    assert!(answer.as_mut().now_or_never().is_none(), "a proxy gives no configuration");
+    links.config.adopt(write_both()).expect("a newer one");
+    let answer = answer.await;
+    assert!(matches!(answer, Ok(Response::Get { voting: true, .. })), "{answer:?}");
 }
 
 fn port(node: &NodeId) -> u16 {

@@ -29,6 +29,18 @@ pub(crate) struct Shared {
     pub(crate) id: Arc<str>,
     pub(crate) document: watch::Receiver<Arc<Document>>,
     pub(crate) troubles: Arc<Mutex<Troubles>>,
+    pub(crate) progress: Arc<watch::Sender<Option<Progress>>>,
+}
+
+/// How a migration goes on.
+#[derive(Debug, Clone)]
+pub(crate) struct Progress {
+    /// The document that this was said of.
+    pub(crate) number: u64,
+    /// What the file orders.
+    pub(crate) goal: &'static str,
+    /// Why the next document is not published yet; empty when only the order is missing.
+    pub(crate) waits_for: Vec<String>,
 }
 
 /// What is wrong now, by where it comes from.
@@ -36,6 +48,7 @@ pub(crate) struct Shared {
 pub(crate) struct Troubles {
     file: Option<String>,
     store: Option<String>,
+    migration: Option<String>,
 }
 
 /// Where a trouble comes from.
@@ -45,6 +58,8 @@ pub(crate) enum Source {
     File,
     /// Documents of other coordinators in the store.
     Store,
+    /// Carrying out a migration.
+    Migration,
 }
 
 impl Shared {
@@ -54,6 +69,7 @@ impl Shared {
         let slot = match source {
             Source::File => &mut troubles.file,
             Source::Store => &mut troubles.store,
+            Source::Migration => &mut troubles.migration,
         };
         let is_news = *slot != trouble;
         *slot = trouble;
@@ -62,7 +78,8 @@ impl Shared {
 
     fn last_error(&self) -> Option<String> {
         let troubles = self.troubles.lock().unwrap_or_else(PoisonError::into_inner);
-        troubles.file.clone().or_else(|| troubles.store.clone())
+        let Troubles { file, store, migration } = &*troubles;
+        file.as_ref().or(store.as_ref()).or(migration.as_ref()).cloned()
     }
 }
 
@@ -100,9 +117,23 @@ async fn status(State(shared): State<Shared>) -> Json<serde_json::Value> {
         "id": &*shared.id,
         "epoch": { "number": epoch.number, "sha256": hex(&epoch.sha256) },
         "active_deployment": document.published.config.active,
+        "migration": migration(&shared, &document.published),
         "warnings": document.published.config.warnings(),
         "last_error": shared.last_error(),
     }))
+}
+
+/// The migration under way, or null.
+fn migration(shared: &Shared, document: &Published) -> serde_json::Value {
+    let Some(migration) = &document.migration else { return serde_json::Value::Null };
+    let progress = shared.progress.borrow().clone();
+    let progress = progress.filter(|progress| progress.number == document.epoch.number);
+    json!({
+        "phase": migration.phase.as_str(),
+        "other": migration.other,
+        "goal": progress.as_ref().map(|progress| progress.goal),
+        "waits_for": progress.map(|progress| progress.waits_for),
+    })
 }
 
 fn hex(bytes: &[u8]) -> String {

@@ -3,7 +3,8 @@
 //! Flow: file → [`tako_types::config::Config::parse`] → `decide` (may it follow the one in force,
 //! under which number) → `tako_ring::publish` → [`ConfigStore`] (create-only), disk → `GET
 //! /configuration`. A document that is refused changes nothing: the one in force stays, the reason
-//! is logged and shown in `GET /status`.
+//! is logged and shown in `GET /status`. A file that names another deployment is an order, which
+//! `migration` carries out in several documents, asking the nodes over RPC.
 //! Network, disk, store and the place of blocking work come in by [`CoordinatorOptions`].
 //! Calls: types, ring, journal (disks), flatbuf (networks), node-core (kept documents). Called by:
 //! `cmd/tako`, `tests/sim`.
@@ -13,6 +14,7 @@ mod decide;
 mod error;
 mod files;
 mod http;
+mod migration;
 mod publisher;
 mod server;
 mod store;

@@ -1,4 +1,4 @@
-//! Reads the file, publishes what it says, follows what others published.
+//! Reads the file, publishes what it says, follows what others published, carries out migrations.
 //!
 //! Invariants: a document is in the store (if there is one), then on the disk, then served. The
 //! file is taken only when two looks in a row saw the same bytes, so a half-written one is not;
@@ -7,21 +7,30 @@
 use std::{path::Path, sync::Arc, time::Duration};
 
 use bytes::Bytes;
-use tako_types::config::{Config, Published};
+use tako_types::config::{Config, Migration, Published};
 use tokio::{
     sync::{Notify, watch},
-    time::{MissedTickBehavior, interval, sleep},
+    time::{Instant, MissedTickBehavior, interval, sleep},
 };
 
 use crate::{
     ConfigStore, CoordinatorError, CoordinatorOptions, Created,
     decide::{Decision, Numbering, decide},
     files::Files,
-    http::{Document, Shared, Source},
+    http::{Document, Progress, Shared, Source},
+    migration::{
+        order::{Order, order},
+        phases::{Moment, Next, next},
+        standings::Nodes,
+    },
 };
 
 /// How often a create that found its number taken is tried again with a higher one.
 const PUBLISH_TRIES: usize = 8;
+/// How often the nodes of a migration are asked where they stand.
+const DRIVE_EVERY: Duration = Duration::from_millis(250);
+/// How long a phase waits for nodes that it could do without.
+const PATIENCE: Duration = Duration::from_secs(30);
 
 /// What a look at the file or the store came to.
 enum Looked {
@@ -41,6 +50,11 @@ pub(crate) struct Publisher {
     taken: String,
     /// What the last look saw, where that differs from `taken`.
     seen: Option<String>,
+    /// The last good file.
+    file: Config,
+    nodes: Nodes,
+    /// The document that is being carried out, and since when.
+    driving: Option<(u64, Instant)>,
 }
 
 impl Publisher {
@@ -64,9 +78,15 @@ impl Publisher {
         }
         warn(config);
         let (sender, receiver) = watch::channel(document);
-        let shared =
-            Shared { id: options.id.as_str().into(), document: receiver, troubles: Arc::default() };
-        Ok(Self { options, files, sender, shared, taken: text, seen: None })
+        let shared = Shared {
+            id: options.id.as_str().into(),
+            document: receiver,
+            troubles: Arc::default(),
+            progress: Arc::default(),
+        };
+        let nodes = Nodes::new(options.network.clone(), &options.id);
+        let (file, driving) = (config.clone(), None);
+        Ok(Self { options, files, sender, shared, taken: text, seen: None, file, nodes, driving })
     }
 
     /// What requests read.
@@ -80,6 +100,8 @@ impl Publisher {
         let least = Duration::from_millis(1);
         let mut look = interval(self.options.watch_interval.max(least));
         let mut ask = interval(self.options.store_interval.max(least));
+        let mut drive = interval(DRIVE_EVERY);
+        drive.set_missed_tick_behavior(MissedTickBehavior::Delay);
         look.set_missed_tick_behavior(MissedTickBehavior::Delay);
         ask.set_missed_tick_behavior(MissedTickBehavior::Delay);
         loop {
@@ -87,6 +109,7 @@ impl Publisher {
                 _ = look.tick() => (Source::File, self.look(false).await),
                 _ = ask.tick() => (Source::Store, self.follow().await),
                 () = reload.notified() => (Source::File, self.look(true).await),
+                _ = drive.tick(), if self.is_moving() => (Source::Migration, self.drive().await),
             };
             let trouble = match result {
                 Ok(Looked::Nothing) => continue,
@@ -141,8 +164,89 @@ impl Publisher {
             tracing::info!(epoch = %document.published.epoch, "configuration published");
             warn(&config);
         }
+        self.file = config;
         self.sender.send_replace(document);
         Ok(Looked::Settled)
+    }
+
+    fn numbering(&self) -> Numbering<'_> {
+        Numbering { id: &self.options.id, shared: self.options.store.is_some() }
+    }
+
+    fn is_moving(&self) -> bool {
+        self.sender.borrow().published.migration.is_some() || self.driving.is_some()
+    }
+
+    /// Takes the migration under way one step further, if the nodes are ready for it.
+    async fn drive(&mut self) -> Result<Looked, CoordinatorError> {
+        let in_force = self.sender.borrow().clone();
+        let document = &in_force.published;
+        let number = document.epoch.number;
+        let refused = |error| CoordinatorError::Config {
+            path: self.options.config_path.clone(),
+            source: Box::new(error),
+        };
+        let Some(order) = order(document, &self.file).map_err(refused)? else {
+            self.driving = None;
+            self.shared.progress.send_replace(None);
+            return Ok(Looked::Settled);
+        };
+        if self.numbering().other_master(&self.file).is_some() {
+            return Ok(Looked::Nothing);
+        }
+        let since = match self.driving {
+            Some((driven, since)) if driven == number => since,
+            _ => self.driving.insert((number, Instant::now())).1,
+        };
+        let standings = self.nodes.standings(document).await;
+        let patient = since.elapsed() < PATIENCE;
+        let (file, standings) = (&self.file, &standings);
+        let next = next(&Moment { in_force: document, file, order, standings, patient });
+        let progress = |waits_for: Vec<String>| {
+            let goal = match order {
+                Order::Hold => "hold",
+                Order::Finish => "finish",
+                Order::Abort => "abort",
+            };
+            self.shared.progress.send_replace(Some(Progress { number, goal, waits_for }));
+        };
+        match next {
+            Next::Hold => progress(Vec::new()),
+            Next::Wait(reasons) => progress(reasons),
+            Next::Steps(steps) => {
+                progress(vec![format!("a step of {} partitions", steps.len())]);
+                self.nodes.steps(document, steps).await;
+            }
+            Next::Publish(config, migration) => {
+                progress(Vec::new());
+                self.publish_next(&in_force, *config, migration).await?;
+            }
+        }
+        Ok(Looked::Settled)
+    }
+
+    /// Publishes what a migration comes to next; where somebody else gave out the number, that is
+    /// followed.
+    async fn publish_next(
+        &mut self,
+        in_force: &Arc<Document>,
+        config: Config,
+        migration: Option<Migration>,
+    ) -> Result<(), CoordinatorError> {
+        let number = in_force.published.epoch.number.saturating_add(1);
+        let document =
+            lay_out(&self.options, (config, migration), number, Some(in_force.clone())).await?;
+        if let Some(store) = &self.options.store
+            && store.create(number, document.bytes.clone()).await? == Created::Exists
+        {
+            self.follow().await?;
+            return Ok(());
+        }
+        self.files.keep(&document).await?;
+        let phase = document.published.migration.as_ref().map_or("ended", |it| it.phase.as_str());
+        tracing::info!(epoch = %document.published.epoch, phase, "migration");
+        self.sender.send_replace(document);
+        Ok(())
     }
 
     /// Takes over what another coordinator published.
@@ -179,19 +283,13 @@ async fn publish(
     for _ in 0..PUBLISH_TRIES {
         let numbering = Numbering { id: &options.id, shared };
         let published = in_force.as_ref().map(|document| &document.published);
-        let number = match (decide(published, config, &options.config_path, numbering)?, &in_force)
-        {
+        let decision = decide(published, config, &options.config_path, numbering)?;
+        let (number, config, migration) = match (decision, &in_force) {
+            (Decision::Publish(number, config, migration), _) => (number, *config, migration),
             (Decision::Keep, Some(document)) => return Ok((Arc::clone(document), false)),
-            (Decision::Keep, None) => 1,
-            (Decision::Publish(number), _) => number,
+            (Decision::Keep, None) => (1, config.clone(), None),
         };
-        let (config, before) = (Arc::new(config.clone()), in_force.clone());
-        // Laying out a large ring takes a while.
-        let lay_out = move || {
-            let before = before.as_ref().map(|document| &document.published);
-            tako_ring::publish(config, number, before)
-        };
-        let document = into_document(options.blocking.run(lay_out).await?);
+        let document = lay_out(options, (config, migration), number, in_force.clone()).await?;
         if let Some(store) = &options.store
             && store.create(number, document.bytes.clone()).await? == Created::Exists
         {
@@ -209,6 +307,20 @@ async fn publish(
     }
     let number = in_force.map_or(0, |document| document.published.epoch.number);
     Err(CoordinatorError::EpochConflict { number, place: "the store" })
+}
+
+/// Makes a document; laying out a large ring takes a while.
+async fn lay_out(
+    options: &CoordinatorOptions,
+    (config, migration): (Config, Option<Migration>),
+    number: u64,
+    before: Option<Arc<Document>>,
+) -> Result<Arc<Document>, CoordinatorError> {
+    let work = move || {
+        let before = before.as_ref().map(|document| &document.published);
+        tako_ring::publish_migration(Arc::new(config), number, migration, before)
+    };
+    Ok(into_document(options.blocking.run(work).await?))
 }
 
 /// The document to start with: the newest on the disk and in the store.

@@ -274,12 +274,6 @@ async fn a_coordinator_that_cannot_start_says_why() {
     case.write(&CONFIG.replace("active_deployment: d", "active_deployment: x"));
     let error = case.refusal("c1").await;
     assert!(error.to_string().contains("active_deployment: line 3"), "{error}");
-    case.write(&format!(
-        "target_deployment: e\n{CONFIG}    e:\n        hash: {{buckets_per_key: 1}}\n        \
-         buckets: {{b1: {{n1: [localhost, 5711, 4711]}}}}\n"
-    ));
-    let error = case.refusal("c1").await;
-    assert!(error.to_string().contains("live migration is not available yet"), "{error}");
     std::fs::remove_file(case.file()).expect("it was there");
     assert!(case.refusal("c1").await.to_string().contains("tako.yaml"));
 }

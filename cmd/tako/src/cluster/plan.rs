@@ -90,7 +90,11 @@ impl Plan {
             let ports = vec![("HTTP", address.clone())];
             processes.push(shared.process(Role::Coordinator, id, arguments, ports));
         }
-        for node in config.active_deployment().nodes() {
+        // Those that a migration brings start at once; most often some of them are in both.
+        let active = config.active_deployment();
+        let target = config.target_deployment().into_iter().flat_map(|it| it.nodes());
+        let new = target.filter(|node| active.nodes().all(|known| known.id != node.id));
+        for node in active.nodes().chain(new) {
             let mut arguments = vec!["--id".into(), node.id.to_string()];
             arguments.extend(shared.source.clone());
             let store = args.store.iter();

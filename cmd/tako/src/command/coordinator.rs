@@ -5,7 +5,7 @@ use std::{path::PathBuf, process::ExitCode, sync::Arc};
 use clap::Args;
 use tako_coordinator::{Coordinator, CoordinatorOptions};
 use tako_snapshot::{Store, StoreSettings};
-use tako_types::config::{Address, check_startable};
+use tako_types::config::Address;
 
 use super::check;
 use crate::{arguments::ProcessArgs, failure::Failure, listen::GuardedTcp, signals};
@@ -46,7 +46,6 @@ pub(crate) async fn run(args: CoordinatorArgs) -> Result<ExitCode, Failure> {
     // Taken now: one that comes while it starts must not end the process.
     let looks = signals::Looks::new()?;
     let config = check::load(&args.config)?;
-    check_startable(&config).map_err(|error| Failure::invalid(error.to_string()))?;
     let network = Arc::new(GuardedTcp { insecure: args.process.insecure, ..GuardedTcp::default() });
     let var = args.process.folder()?;
     let mut options = CoordinatorOptions::new(args.id.as_str(), args.config.clone(), var, network);

@@ -48,14 +48,19 @@ fn a_process_that_gives_up_while_starting_stops_everything_with_its_reason() {
 }
 
 #[test]
-fn an_address_beyond_this_machine_and_a_migration_are_refused() {
+fn an_address_beyond_this_machine_is_refused_and_a_migration_without_a_coordinator() {
     let cluster = Cluster::new(1);
     let text = std::fs::read_to_string(cluster.config()).expect("readable");
     let write = |text: &str| std::fs::write(cluster.config(), text).expect("written");
     write(&text.replace("n1: [127.0.0.1", "n1: [0.0.0.0"));
     check(&cluster, &[], 2, &["node n1", "--insecure"]);
-    let target = "  e: {hash: {buckets_per_key: 1}, buckets: {b: {n9: [127.0.0.1, 1]}}}\n";
-    write(&format!("target_deployment: e\n{text}{target}"));
-    check(&cluster, &[], 2, &["live migration is not available yet"]);
+    let target = format!(
+        "  e: {{hash: {{buckets_per_key: 1}}, buckets: {{b: {{n1: [127.0.0.1, {}, {}]}}}}}}\n",
+        cluster.nodes[0].0, cluster.nodes[0].1
+    );
+    let coordinators = text.lines().find(|line| line.starts_with("coordinators")).expect("one");
+    let alone = text.replace(coordinators, "");
+    write(&format!("target_deployment: e\n{alone}{target}"));
+    check(&cluster, &[], 2, &["only a coordinator can do"]);
     assert!(cluster.pids().is_empty());
 }

@@ -7,6 +7,7 @@ mod check;
 mod configuration;
 mod crash;
 mod launcher;
+mod migration;
 mod s3;
 #[path = "../../../../snapshot/tests/s3_server/mod.rs"]
 #[allow(unreachable_pub, reason = "shared with another package's tests by path")]

@@ -171,16 +171,34 @@ impl Cluster {
 
     /// Writes the configuration with the first nodes of the cluster.
     pub(crate) fn configure(&self, interval: &str, nodes: usize) {
+        let first: Vec<usize> = (1..=nodes).collect();
+        self.configure_move(interval, &[("d", &first)], "d", None);
+    }
+
+    /// Writes a configuration with these deployments, each of one bucket with these nodes.
+    pub(crate) fn configure_move(
+        &self,
+        interval: &str,
+        deployments: &[(&str, &[usize])],
+        active: &str,
+        target: Option<&str>,
+    ) {
+        let target = target.map_or(String::new(), |name| format!("target_deployment: {name}\n"));
         let mut text = format!(
-            "active_deployment: d\n\
+            "active_deployment: {active}\n{target}\
              coordinators: {{c1: [127.0.0.1, {}]}}\n\
              partitions: 4\n\
              snapshot: {{interval: {interval}}}\n\
-             deployments:\n  d:\n    hash: {{buckets_per_key: 1}}\n    buckets:\n      b1:\n",
+             deployments:\n",
             self.coordinator
         );
-        for (n, (http, rpc)) in self.nodes.iter().enumerate().take(nodes) {
-            text += &format!("        n{}: [127.0.0.1, {http}, {rpc}]\n", n + 1);
+        for (name, nodes) in deployments {
+            text +=
+                &format!("  {name}:\n    hash: {{buckets_per_key: 1}}\n    buckets:\n      b1:\n");
+            for n in *nodes {
+                let (http, rpc) = self.nodes[n - 1];
+                text += &format!("        n{n}: [127.0.0.1, {http}, {rpc}]\n");
+            }
         }
         // As a whole, for the coordinator may be reading.
         let draft = self.folder.path().join("draft");
@@ -267,13 +285,18 @@ impl Cluster {
         self.by_hand.push(child.spawn().expect("it starts"));
     }
 
-    /// Starts a node or proxy as a person would; it ends with the test.
+    /// Starts a process as a person would; it ends with the test.
     pub(crate) fn start_by_hand(&mut self, role: &str, id: &str) {
         let log = File::create(self.var().join(format!("log/{id}.log"))).expect("a log");
         let mut command = Command::new(env!("CARGO_BIN_EXE_tako"));
         command.args([role, "--id", id, "--stop-with-parent"]);
-        command.args(["--coordinator", &format!("127.0.0.1:{}", self.coordinator)]);
         command.arg("--var").arg(self.var());
+        if role == "coordinator" {
+            command.arg("--config").arg(self.config());
+            command.arg("--store").arg(format!("file://{}/store", self.var().display()));
+        } else {
+            command.args(["--coordinator", &format!("127.0.0.1:{}", self.coordinator)]);
+        }
         if role == "proxy" {
             command.args(["--port", &self.proxy.to_string()]);
         }

@@ -10,7 +10,7 @@ const AS_MIGRATION: &str = "accepted only as a migration (a target_deployment)";
 
 fn refused(path: impl Into<String>, what: &str) -> ConfigError {
     ConfigError::new(path, format!("{what}: {AS_MIGRATION}"))
-        .remedy("put the old value back, or wait for live migration")
+        .remedy("put the old value back, or make it a deployment of its own and name that target_deployment")
 }
 
 /// Whether `new` may take the place of `old` as it is.
@@ -86,20 +86,20 @@ fn deployment(old: &Deployment, new: &Deployment) -> Result<(), ConfigError> {
     Ok(())
 }
 
-/// Whether a cluster can be run by this configuration today.
+/// Whether a process can go by this configuration without a coordinator.
 ///
 /// # Errors
-/// [`ConfigError`] when it asks for a migration, which is not available yet.
+/// [`ConfigError`] when it asks for a migration.
 pub fn check_startable(config: &Config) -> Result<(), ConfigError> {
     match &config.target {
         Some(target) => Err(ConfigError::new(
             "target_deployment",
             format!(
-                "moving from `{}` to `{target}` is asked for, but live migration is not available yet",
+                "moving from `{}` to `{target}` is asked for, which only a coordinator can do",
                 config.active
             ),
         )
-        .remedy("remove target_deployment")),
+        .remedy("give this process a --coordinator, or remove target_deployment")),
         None => Ok(()),
     }
 }

@@ -49,7 +49,8 @@ pub struct Migration {
     /// The other deployment: the target, and at the end the one that is left.
     pub other: String,
     /// In [`Phase::ReadNew`] per partition the step that a node's view must have reached before it
-    /// votes; empty otherwise.
+    /// votes. It stays when a migration that is given up goes back to [`Phase::WriteBoth`], which says
+    /// there that reads may have asked the other deployment. Empty otherwise.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub barrier: Vec<StepNumber>,
 }
@@ -76,7 +77,8 @@ impl ReplicaSet {
     }
 
     /// Whether requests mean the same by both.
-    fn is_like(&self, other: &Self) -> bool {
+    #[must_use]
+    pub fn is_like(&self, other: &Self) -> bool {
         self.quorum == other.quorum
             && self.nodes.len() == other.nodes.len()
             && self.nodes.iter().all(|node| other.nodes.contains(node))

@@ -353,6 +353,13 @@ impl Published {
         &self.tables[&self.config.active]
     }
 
+    /// The nodes of a partition in a deployment that has a table.
+    #[must_use]
+    pub fn set_in(&self, deployment: &str, partition: PartitionId) -> Option<ReplicaSet> {
+        let row = self.tables.get(deployment)?.get(usize::from(partition.0))?;
+        Some(ReplicaSet::of(self.config.deployments.get(deployment)?, row))
+    }
+
     /// The table of a deployment: there is one for the active and one for the target.
     #[must_use]
     pub fn table_of(&self, deployment: &str) -> Option<&Table> {
@@ -382,9 +389,18 @@ fn check_migration(config: &Config, migration: &Migration) -> Result<(), String>
     if config.target.as_ref() != target {
         return Err(format!("{} with `{other}` does not fit the target", phase.as_str()));
     }
-    let steps = if *phase == Phase::ReadNew { config.partitions as usize } else { 0 };
-    if barrier.len() != steps {
-        return Err(format!("the barrier has {} steps, expected {steps}", barrier.len()));
+    let all = config.partitions as usize;
+    let fits = match phase {
+        Phase::ReadNew => barrier.len() == all,
+        Phase::WriteBoth => barrier.is_empty() || barrier.len() == all,
+        Phase::Join | Phase::Leave => barrier.is_empty(),
+    };
+    if !fits {
+        let steps = barrier.len();
+        return Err(format!(
+            "{} with a barrier of {steps} steps for {all} partitions",
+            phase.as_str()
+        ));
     }
     Ok(())
 }

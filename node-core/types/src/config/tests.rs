@@ -455,16 +455,16 @@ fn what_decides_placement_changes_only_by_migration() {
 }
 
 #[test]
-fn a_target_is_read_and_warned_of_but_not_started() {
+fn a_target_is_read_and_warned_of_and_wants_a_coordinator() {
     let text = format!(
         "target_deployment: e\n{THREE}    e:\n        hash: {{buckets_per_key: 1}}\n        \
          buckets: {{x: {{n1: [localhost, 5711, 4711]}}}}\n"
     );
     let config = parse(&text);
     assert_eq!(config.target_deployment().map(|d| d.name.as_str()), Some("e"));
-    assert!(config.warnings()[0].contains("live migration is not available yet"));
-    let error = check_startable(&config).expect_err("no migration yet").to_string();
-    assert!(error.contains("live migration is not available yet"), "{error}");
+    assert!(config.warnings()[0].contains("writes go to `e` as well"));
+    let error = check_startable(&config).expect_err("nobody would carry it out").to_string();
+    assert!(error.contains("only a coordinator can do"), "{error}");
     assert_eq!(check_startable(&parse(THREE)), Ok(()));
 }
 

@@ -13,8 +13,8 @@ impl Config {
         let mut out = Vec::new();
         if let Some(target) = &self.target {
             out.push(format!(
-                "target_deployment: moving to `{target}` is asked for, but live migration is not \
-                 available yet; a coordinator refuses to start with it"
+                "target_deployment: writes go to `{target}` as well until active_deployment names \
+                 it, or neither does"
             ));
         }
         match self.cluster.durability {

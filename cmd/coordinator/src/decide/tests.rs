@@ -1,0 +1,106 @@
+//! Files as orders, in every phase.
+
+use std::sync::Arc;
+
+use tako_ring::publish_migration;
+use tako_types::StepNumber;
+
+use super::*;
+
+/// `d` and `t`; `more` goes before them.
+fn file(active: &str, target: Option<&str>, more: &str) -> Config {
+    let target = target.map_or(String::new(), |name| format!("target_deployment: {name}\n"));
+    let text = format!(
+        "partitions: 1\nactive_deployment: {active}\n{target}{more}deployments:\n  \
+         d: {{hash: {{buckets_per_key: 1}}, buckets: {{b1: {{n1: [localhost, 1]}}}}}}\n  \
+         t: {{hash: {{buckets_per_key: 1}}, buckets: {{b1: {{n2: [localhost, 2]}}}}}}\n  \
+         u: {{hash: {{buckets_per_key: 1}}, buckets: {{b1: {{n3: [localhost, 3]}}}}}}\n"
+    );
+    Config::parse(&text).expect("a valid configuration")
+}
+
+fn moving(phase: Option<Phase>, barrier: usize) -> Published {
+    let (active, other) = if phase == Some(Phase::Leave) { ("t", "d") } else { ("d", "t") };
+    let target = phase.filter(|phase| *phase != Phase::Leave).map(|_| "t");
+    let barrier = vec![StepNumber(1); barrier];
+    let migration = phase.map(|phase| Migration { phase, other: other.into(), barrier });
+    let config = Arc::new(file(active, target, ""));
+    publish_migration(config, 5, migration, None).expect("a document")
+}
+
+/// The phase of the document that a file brings, or `Keep`, or why it is refused.
+fn outcome(in_force: &Published, file: &Config) -> Result<String, String> {
+    let numbering = Numbering { id: "c1", shared: false };
+    match decide(Some(in_force), file, Path::new("f"), numbering) {
+        Ok(Decision::Keep) => Ok("keep".into()),
+        Ok(Decision::Publish(number, config, migration)) => {
+            assert_eq!(number, 6);
+            let phase = migration.as_ref().map_or("none", |it| it.phase.as_str()).to_owned();
+            let document = publish_migration(Arc::new(*config), number, migration, Some(in_force));
+            document.map(|_| phase).map_err(|error| error.to_string())
+        }
+        Err(error) => Err(error.to_string()),
+    }
+}
+
+#[test]
+fn a_file_is_an_order_for_the_migration_under_way() {
+    use Phase::{Join, Leave, ReadNew, WriteBoth};
+    let (hold, finish) = (file("d", Some("t"), ""), file("t", None, ""));
+    let abort = file("d", None, "");
+    let cases = [
+        (moving(None, 0), &hold, "join"),
+        (moving(None, 0), &abort, "keep"),
+        (moving(Some(Join), 0), &hold, "keep"),
+        (moving(Some(Join), 0), &finish, "keep"),
+        (moving(Some(Join), 0), &abort, "none"),
+        (moving(Some(WriteBoth), 0), &hold, "keep"),
+        (moving(Some(WriteBoth), 0), &finish, "keep"),
+        (moving(Some(WriteBoth), 0), &abort, "leave"),
+        (moving(Some(WriteBoth), 1), &abort, "keep"),
+        (moving(Some(ReadNew), 1), &hold, "keep"),
+        (moving(Some(ReadNew), 1), &finish, "keep"),
+        (moving(Some(ReadNew), 1), &abort, "write-both"),
+        (moving(Some(Leave), 0), &finish, "keep"),
+    ];
+    for (in_force, file, expected) in cases {
+        let phase = in_force.migration.as_ref().map(|it| it.phase);
+        assert_eq!(outcome(&in_force, file).as_deref(), Ok(expected), "{phase:?}");
+    }
+}
+
+#[test]
+fn settings_change_during_a_migration_and_it_goes_on() {
+    let settings = file("d", Some("t"), "tombstone_grace: 3h\n");
+    let both = moving(Some(Phase::WriteBoth), 0);
+    assert_eq!(outcome(&both, &settings).as_deref(), Ok("write-both"));
+    let leaving = file("t", None, "tombstone_grace: 3h\n");
+    assert_eq!(outcome(&moving(Some(Phase::Leave), 0), &leaving).as_deref(), Ok("leave"));
+}
+
+#[test]
+fn a_number_of_the_files_own_does_not_stop_the_migration_that_it_began() {
+    let hold = file("d", Some("t"), "epoch: 3\n");
+    assert_eq!(outcome(&moving(Some(Phase::WriteBoth), 0), &hold).as_deref(), Ok("keep"));
+    let abort = file("d", None, "epoch: 3\n");
+    assert_eq!(outcome(&moving(Some(Phase::WriteBoth), 0), &abort).as_deref(), Ok("leave"));
+}
+
+#[test]
+fn what_is_no_order_for_the_migration_under_way_is_refused_with_what_to_do() {
+    let both = moving(Some(Phase::WriteBoth), 0);
+    let elsewhere = outcome(&both, &file("d", Some("u"), "")).expect_err("another target");
+    assert!(elsewhere.contains("`d` is moving to `t`"), "{elsewhere}");
+    assert!(elsewhere.contains("give that up first"), "{elsewhere}");
+    let leaving = moving(Some(Phase::Leave), 0);
+    let back = outcome(&leaving, &file("d", None, "")).expect_err("not yet");
+    assert!(back.contains("`d` is still being left"), "{back}");
+    let at_once = outcome(&moving(None, 0), &file("t", None, "")).expect_err("no migration");
+    assert!(at_once.contains("active_deployment"), "{at_once}");
+    let text = "partitions: 1\nactive_deployment: d\ntarget_deployment: t\ndeployments:\n  \
+                d: {hash: {buckets_per_key: 1}, buckets: {b1: {n1: [localhost, 1]}}}\n  \
+                t: {hash: {buckets_per_key: 1}, buckets: {b1: {n3: [localhost, 3]}}}\n";
+    let changed = Config::parse(text).expect("a valid configuration");
+    let changed = outcome(&both, &changed).expect_err("both sets are written");
+    assert!(changed.contains("deployments.t.buckets.b1"), "{changed}");
+}

@@ -1,0 +1,70 @@
+//! What the operator's file asks for while a document is in force. Pure.
+//!
+//! Invariant: the configuration of a document that follows is the file's, or the file's and the
+//! deployment that is being left, which the file need not have any more.
+
+use tako_types::config::{Config, ConfigError, Phase, Published, check_change};
+
+/// How far the file wants the migration under way to go.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Order {
+    /// Until both sets are written, and the other one may take over.
+    Hold,
+    /// To its end.
+    Finish,
+    /// Back to where it began.
+    Abort,
+}
+
+/// What `file` orders about the migration of `in_force`; `None` when that has none.
+///
+/// # Errors
+/// [`ConfigError`] when the file wants something else than this migration, or changes what it moves.
+pub(crate) fn order(in_force: &Published, file: &Config) -> Result<Option<Order>, ConfigError> {
+    let Some(migration) = &in_force.migration else { return Ok(None) };
+    let (other, active) = (&migration.other, &in_force.config.active);
+    let order = match (&file.target, &file.active) {
+        _ if migration.phase == Phase::Leave => {
+            if file.active != *active || file.target.is_some() {
+                let what = format!("`{other}` is still being left");
+                return Err(ConfigError::new("active_deployment", what)
+                    .remedy(format!("leave `{active}` alone in it until that has ended")));
+            }
+            Order::Finish
+        }
+        (Some(target), named) if target == other && named == active => Order::Hold,
+        (None, named) if named == other => Order::Finish,
+        (None, named) if named == active => Order::Abort,
+        _ => {
+            let what = format!("`{active}` is moving to `{other}`");
+            return Err(ConfigError::new("target_deployment", what).remedy(format!(
+                "give that up first: active_deployment: {active}, without a target"
+            )));
+        }
+    };
+    // What the requests go by stays as it was when the migration began.
+    for name in [active, other] {
+        if file.deployments.contains_key(name) {
+            check_change(&seen_from(&in_force.config, name), &seen_from(file, name))?;
+        }
+    }
+    Ok(Some(order))
+}
+
+/// The configuration as if `name` alone were in use.
+fn seen_from(config: &Config, name: &str) -> Config {
+    let mut config = config.clone();
+    name.clone_into(&mut config.active);
+    config.target = None;
+    config
+}
+
+/// The file's configuration with the deployment `other` of `in_force`, which nodes still hold
+/// entries of.
+pub(crate) fn leaving(in_force: &Published, file: &Config, other: &str) -> Config {
+    let mut config = file.clone();
+    if let Some(deployment) = in_force.config.deployments.get(other) {
+        config.deployments.entry(other.to_owned()).or_insert_with(|| deployment.clone());
+    }
+    config
+}

@@ -1,0 +1,218 @@
+//! Each phase with nodes that are ready, late, silent or recovering.
+
+use std::sync::Arc;
+
+use tako_ring::publish_migration;
+
+use super::*;
+
+const P: PartitionId = PartitionId(0);
+const FOLDER: Incarnation = Incarnation(7);
+/// Of the document in force in every test.
+const EPOCH: u64 = 5;
+
+/// `d` with n1 to n3 and `t` with n4 to n6, one partition.
+fn file(active: &str, target: &str) -> Config {
+    let mut text = format!("partitions: 1\nactive_deployment: {active}\n{target}deployments:\n");
+    for (name, nodes) in [("d", [1, 2, 3]), ("t", [4, 5, 6])] {
+        text.push_str(&format!(
+            "  {name}:\n    hash: {{buckets_per_key: 1}}\n    buckets:\n      b1:\n"
+        ));
+        for n in nodes {
+            text.push_str(&format!("        n{n}: [localhost, {}]\n", 4700 + n));
+        }
+    }
+    Config::parse(&text).expect("a valid configuration")
+}
+
+fn in_force(phase: Phase, barrier: Vec<StepNumber>) -> Published {
+    let (config, other) = match phase {
+        Phase::Leave => (file("t", ""), "d"),
+        _ => (file("d", "target_deployment: t\n"), "t"),
+    };
+    let migration = Migration { phase, other: other.into(), barrier };
+    publish_migration(Arc::new(config), EPOCH, Some(migration), None).expect("a document")
+}
+
+/// A node that is where it should be, at step 3, which covers `covered` of n1.
+fn standing(noted: Option<u64>, covered: u64) -> Standing {
+    let row = PartitionStanding {
+        partition: P,
+        holder: true,
+        adopted_lsn: noted.map(Lsn),
+        last_lsn: Lsn(0),
+        step: StepNumber(3),
+        uncovered: 0,
+        recovered: true,
+        voting: true,
+        coverage: vec![(NodeId::new("n1"), FOLDER, Lsn(covered))],
+    };
+    Standing {
+        epoch: EPOCH,
+        noted: noted.map_or(0, |_| EPOCH),
+        state: NodeState::Serving,
+        incarnation: FOLDER,
+        partitions: vec![row],
+        more: false,
+    }
+}
+
+/// n1 to n3 with what they noted, n1 up to LSN 9; n4 to n6; all at a step that covers `covered`.
+fn all(covered: u64) -> Standings {
+    let noted = [Some(9), Some(0), Some(0), None, None, None];
+    let node = |(n, noted)| (NodeId::new(&format!("n{n}")), standing(noted, covered));
+    (1..).zip(noted).map(node).collect()
+}
+
+fn without(mut standings: Standings, nodes: &[&str]) -> Standings {
+    standings.retain(|node, _| !nodes.contains(&node.as_str()));
+    standings
+}
+
+fn changed(nodes: &[&str], change: impl Fn(&mut Standing)) -> Standings {
+    let mut standings = all(9);
+    for node in nodes {
+        change(standings.get_mut(&NodeId::new(node)).expect("one of six"));
+    }
+    standings
+}
+
+fn after(document: &Published, order: Order, standings: &Standings, patient: bool) -> Next {
+    let file = match order {
+        Order::Finish => file("t", ""),
+        Order::Hold => file("d", "target_deployment: t\n"),
+        Order::Abort => file("d", ""),
+    };
+    next(&Moment { in_force: document, file: &file, order, standings, patient })
+}
+
+/// The phase that is published next, or what is waited for.
+fn phase_after(
+    document: &Published,
+    order: Order,
+    standings: &Standings,
+    patient: bool,
+) -> Result<Option<Phase>, String> {
+    match after(document, order, standings, patient) {
+        Next::Publish(config, migration) => {
+            let next = publish_migration(Arc::new(*config), EPOCH + 1, migration, Some(document));
+            Ok(next.expect("a document").migration.map(|migration| migration.phase))
+        }
+        Next::Wait(reasons) => Err(reasons.join("; ")),
+        Next::Hold => Err("the order".into()),
+        Next::Steps(steps) => Err(format!("steps {steps:?}")),
+    }
+}
+
+#[test]
+fn writes_need_the_other_set_only_once_enough_of_it_take_them() {
+    let join = in_force(Phase::Join, vec![]);
+    for order in [Order::Hold, Order::Finish] {
+        assert_eq!(phase_after(&join, order, &all(0), true), Ok(Some(Phase::WriteBoth)));
+    }
+    let one_less = without(all(0), &["n4"]);
+    let waits = phase_after(&join, Order::Hold, &one_less, true);
+    assert_eq!(waits, Err("n4 does not answer".into()));
+    let least = phase_after(&join, Order::Hold, &one_less, false);
+    assert_eq!(least, Ok(Some(Phase::WriteBoth)), "the other two are W'");
+    let waits = phase_after(&join, Order::Hold, &without(all(0), &["n4", "n6"]), false);
+    assert_eq!(waits, Err("n4 does not answer; n6 does not answer".into()));
+    let late = ["n4", "n5"];
+    for (why, standings) in [
+        ("does not have this configuration yet", changed(&late, |it| it.epoch -= 1)),
+        ("is not serving", changed(&late, |it| it.state = NodeState::Recovering)),
+        ("is recovering", changed(&late, |it| it.partitions[0].recovered = false)),
+        ("has not opened its partitions", changed(&late, |it| it.partitions.clear())),
+    ] {
+        let waits = phase_after(&join, Order::Hold, &standings, false);
+        assert_eq!(waits, Err(format!("n4 {why}; n5 {why}")));
+    }
+}
+
+#[test]
+fn reads_move_only_when_a_step_covers_what_the_old_set_had_written() {
+    let both = in_force(Phase::WriteBoth, vec![]);
+    assert_eq!(after(&both, Order::Hold, &all(9), true), Next::Hold);
+    let by = ["n1", "n2", "n3"].map(NodeId::new).to_vec();
+    let forced = Next::Steps(BTreeMap::from([(P, by)]));
+    assert_eq!(after(&both, Order::Finish, &all(8), true), forced, "LSN 9 is not covered");
+    let Next::Publish(_, Some(migration)) = after(&both, Order::Finish, &all(9), true) else {
+        panic!("it is covered");
+    };
+    assert_eq!((migration.phase, migration.barrier), (Phase::ReadNew, vec![StepNumber(3)]));
+    let other_folder = |it: &mut Standing| it.partitions[0].coverage[0].1 = Incarnation(6);
+    let all_nodes = ["n1", "n2", "n3", "n4", "n5", "n6"];
+    assert_eq!(
+        after(&both, Order::Finish, &changed(&all_nodes, other_folder), true),
+        forced,
+        "the LSNs of an older folder are others"
+    );
+}
+
+#[test]
+fn a_barrier_rests_on_enough_of_the_old_set() {
+    let both = in_force(Phase::WriteBoth, vec![]);
+    let finish =
+        |standings: &Standings, patient| phase_after(&both, Order::Finish, standings, patient);
+    let one_less = without(all(9), &["n3"]);
+    assert_eq!(finish(&one_less, true), Err("n3 does not answer".into()));
+    assert_eq!(finish(&one_less, false), Ok(Some(Phase::ReadNew)), "the other two are N-W+1");
+    let waits = finish(&without(all(9), &["n2", "n3"]), false);
+    assert_eq!(waits, Err("n2 does not answer; n3 does not answer".into()));
+    // Noted for the document before, or not at all as it lost what it had.
+    let before = changed(&["n2", "n3"], |it| it.noted -= 1);
+    assert_eq!(finish(&before, false), Err("n2 is recovering; n3 is recovering".into()));
+    let lost = changed(&["n2", "n3"], |it| it.partitions[0].adopted_lsn = None);
+    assert_eq!(finish(&lost, false), Err("n2 is recovering; n3 is recovering".into()));
+}
+
+#[test]
+fn reads_move_only_to_enough_nodes_that_show_the_barrier() {
+    let both = in_force(Phase::WriteBoth, vec![]);
+    let behind = changed(&["n4", "n5"], |it| it.partitions[0].step = StepNumber(2));
+    let why = "has not opened the barrier's step";
+    let waits = phase_after(&both, Order::Finish, &behind, false);
+    assert_eq!(waits, Err(format!("n4 {why}; n5 {why}")));
+    let behind = changed(&["n4"], |it| it.partitions[0].step = StepNumber(2));
+    assert_eq!(phase_after(&both, Order::Finish, &behind, false), Ok(Some(Phase::ReadNew)));
+}
+
+#[test]
+fn the_old_set_is_written_until_too_few_of_it_answer_reads_by_an_older_document() {
+    let new = in_force(Phase::ReadNew, vec![StepNumber(3)]);
+    assert_eq!(phase_after(&new, Order::Finish, &all(9), true), Ok(Some(Phase::Leave)));
+    let late = changed(&["n1"], |it| it.epoch -= 1);
+    let why = "does not have this configuration yet";
+    assert_eq!(phase_after(&new, Order::Finish, &late, true), Err(format!("n1 {why}")));
+    assert_eq!(phase_after(&new, Order::Finish, &late, false), Ok(Some(Phase::Leave)));
+    let late = changed(&["n1", "n2"], |it| it.epoch -= 1);
+    let waits = phase_after(&new, Order::Finish, &late, false);
+    assert_eq!(waits, Err(format!("n1 {why}; n2 {why}")), "n3 alone is no R, but n1 and n2 are");
+}
+
+#[test]
+fn a_migration_given_up_after_reads_moved_waits_for_those_that_were_read() {
+    let back = in_force(Phase::WriteBoth, vec![StepNumber(3)]);
+    assert_eq!(phase_after(&back, Order::Abort, &all(9), true), Ok(Some(Phase::Leave)));
+    let waits = phase_after(&back, Order::Abort, &without(all(9), &["n4", "n5"]), false);
+    assert_eq!(waits, Err("n4 does not answer; n5 does not answer".into()));
+    let least = phase_after(&back, Order::Abort, &without(all(9), &["n4"]), false);
+    assert_eq!(least, Ok(Some(Phase::Leave)));
+}
+
+#[test]
+fn a_deployment_is_dropped_when_nothing_is_left_there() {
+    let leave = in_force(Phase::Leave, vec![]);
+    assert_eq!(phase_after(&leave, Order::Finish, &all(9), true), Ok(None));
+    let held = changed(&["n2"], |it| it.partitions[0].uncovered = 1);
+    for patient in [true, false] {
+        let waits = phase_after(&leave, Order::Finish, &held, patient);
+        assert_eq!(waits, Err("n2 holds entries that no step has covered".into()));
+    }
+    let held_by_new = changed(&["n5"], |it| it.partitions[0].uncovered = 1);
+    assert_eq!(phase_after(&leave, Order::Finish, &held_by_new, true), Ok(None));
+    let gone = without(all(9), &["n2"]);
+    let waits = phase_after(&leave, Order::Finish, &gone, true);
+    assert_eq!(waits, Err("n2 does not answer".into()));
+    assert_eq!(phase_after(&leave, Order::Finish, &gone, false), Ok(None));
+}

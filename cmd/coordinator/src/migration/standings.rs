@@ -1,0 +1,111 @@
+//! Asks the nodes where they stand, and for steps. Every call has a deadline.
+
+use std::{collections::BTreeMap, sync::Arc};
+
+use futures::{StreamExt, future::join_all, stream};
+use tako_flatbuf::{Network, PeerOptions, Peers, Request, Response, RpcError, Standing};
+use tako_types::{
+    NodeId, PartitionId,
+    config::Published,
+    limits::{CALL_DEADLINE, STORE_DEADLINE},
+};
+
+use super::phases::Standings;
+
+/// Steps asked for at once.
+const STEPS_AT_ONCE: usize = 8;
+
+/// The nodes, as a coordinator reaches them.
+pub(crate) struct Nodes {
+    peers: Peers,
+}
+
+impl Nodes {
+    /// Reaches them over `network`, as `id`.
+    pub(crate) fn new(network: Arc<dyn Network>, id: &str) -> Self {
+        Self { peers: Peers::new(network, PeerOptions::new(NodeId::new(id))) }
+    }
+
+    /// What every node of both deployments says of itself; who does not answer is left out.
+    pub(crate) async fn standings(&self, document: &Published) -> Standings {
+        let nodes = addresses(document);
+        self.peers.retain(|address| nodes.values().any(|known| known == address));
+        let number = document.epoch.number;
+        let all =
+            nodes.iter().map(async |(node, address)| match self.standing(number, address).await {
+                Ok(standing) => Some((node.clone(), standing)),
+                Err(error) => {
+                    tracing::debug!(%node, "no standing: {}", error.message);
+                    None
+                }
+            });
+        join_all(all).await.into_iter().flatten().collect()
+    }
+
+    /// All pages of one node. They are of one document, or nothing is said.
+    async fn standing(&self, number: u64, address: &str) -> Result<Standing, RpcError> {
+        let peer = self.peers.get(address);
+        let mut whole: Option<Standing> = None;
+        let mut from = PartitionId(0);
+        loop {
+            let answer = peer.call(number, CALL_DEADLINE, Request::Standing { from }).await?;
+            let Response::Standing(page) = answer else {
+                return Err(RpcError::unavailable("it answered something else"));
+            };
+            let more = page.more;
+            let last = page.partitions.last().map(|row| row.partition);
+            match &mut whole {
+                None => whole = Some(page),
+                Some(whole) => {
+                    let of = |s: &Standing| (s.epoch, s.noted, s.incarnation);
+                    if of(whole) != of(&page) {
+                        return Err(RpcError::unavailable("it moved on between two pages"));
+                    }
+                    whole.partitions.extend(page.partitions);
+                }
+            }
+            match (more, last) {
+                (true, Some(last)) if from <= last => from = PartitionId(last.0.saturating_add(1)),
+                _ => return whole.ok_or_else(|| RpcError::unavailable("it said nothing")),
+            }
+        }
+    }
+
+    /// Has a step taken of each partition, by the first of the nodes named that does it.
+    pub(crate) async fn steps(
+        &self,
+        document: &Published,
+        steps: BTreeMap<PartitionId, Vec<NodeId>>,
+    ) {
+        let number = document.epoch.number;
+        stream::iter(steps)
+            .for_each_concurrent(STEPS_AT_ONCE, async |(partition, by)| {
+                for node in by {
+                    let Some(target) = document.node(&node) else { continue };
+                    let peer = self.peers.get(&target.rpc_address().to_string());
+                    let request = Request::ForceStep { partition };
+                    match peer.call(number, STORE_DEADLINE, request).await {
+                        Ok(_) => return,
+                        Err(error) => {
+                            tracing::debug!(%node, %partition, "no step: {}", error.message);
+                        }
+                    }
+                }
+            })
+            .await;
+    }
+}
+
+/// The RPC addresses of the nodes of both deployments.
+fn addresses(document: &Published) -> BTreeMap<NodeId, String> {
+    let other = document.migration.as_ref().map(|migration| &migration.other);
+    let deployments = [Some(&document.config.active), other];
+    deployments
+        .into_iter()
+        .flatten()
+        .filter_map(|name| document.config.deployments.get(name))
+        .flat_map(|deployment| deployment.nodes())
+        .filter_map(|node| document.node(&node.id))
+        .map(|node| (node.id.clone(), node.rpc_address().to_string()))
+        .collect()
+}

@@ -1,0 +1,104 @@
+//! A cluster moves from three nodes to others while clients write and read, and is stopped half way.
+
+use std::{
+    sync::atomic::{AtomicBool, Ordering},
+    thread,
+};
+
+use rustix::process::Signal;
+use serde_json::Value;
+
+use crate::support::{Cluster, http, json, must_get, must_put, signal, wait_for};
+
+const D: (&str, &[usize]) = ("d", &[1, 2, 3]);
+const T: (&str, &[usize]) = ("t", &[2, 3, 4]);
+
+/// Three nodes that serve, the fourth not started.
+fn started() -> Cluster {
+    let mut cluster = Cluster::new(4);
+    cluster.configure_move("1s", &[D, T], "d", None);
+    cluster.start();
+    for n in 0..20 {
+        must_put(cluster.proxy, &format!("before{n}"), "value");
+    }
+    cluster
+}
+
+/// Waits for a phase, or for no migration; the coordinator is told to look.
+fn wait_for_phase(cluster: &Cluster, phase: Option<&str>) {
+    let what = format!("the phase {phase:?}");
+    wait_for(&what, || {
+        if let Some(coordinator) = cluster.pid("c1") {
+            signal(coordinator, Signal::HUP);
+        }
+        let status = json(cluster.coordinator, "/status")?;
+        (status["migration"]["phase"].as_str() == phase).then_some(())
+    });
+}
+
+fn order(cluster: &Cluster, active: &str, target: Option<&str>) {
+    cluster.configure_move("1s", &[D, T], active, target);
+}
+
+#[test]
+fn a_cluster_moves_to_other_nodes_while_clients_write_and_nothing_fails_or_is_lost() {
+    let mut cluster = started();
+    let (proxy, done) = (cluster.proxy, AtomicBool::new(false));
+    let written = thread::scope(|scope| {
+        let writer = scope.spawn(|| {
+            let mut written = 0;
+            while !done.load(Ordering::Acquire) {
+                let key = format!("during{written}");
+                let (status, body) = http("PUT", proxy, &format!("/values/{key}"), key.as_bytes())
+                    .expect("the proxy answers");
+                assert_eq!(status, 200, "{key}: {}", String::from_utf8_lossy(&body));
+                assert_eq!(must_get(proxy, &key).as_ref(), Some(&key));
+                written += 1;
+            }
+            written
+        });
+        order(&cluster, "d", Some("t"));
+        // Started before the configuration names it, maybe.
+        cluster.start_by_hand("node", "n4");
+        wait_for_phase(&cluster, Some("write-both"));
+        order(&cluster, "t", None);
+        wait_for_phase(&cluster, None);
+        done.store(true, Ordering::Release);
+        writer.join().expect("the writer saw no failure")
+    });
+    let active = json(cluster.coordinator, "/status").map(|it| it["active_deployment"].clone());
+    assert_eq!(active, Some(Value::from("t")));
+    // Two of the new three hold everything.
+    cluster.kill("n1");
+    cluster.kill("n2");
+    for n in 0..20 {
+        assert_eq!(must_get(proxy, &format!("before{n}")).as_deref(), Some("value"), "{n}");
+    }
+    assert!(written > 0);
+    for n in 0..written {
+        let key = format!("during{n}");
+        assert_eq!(must_get(proxy, &key).as_ref(), Some(&key), "of {written}");
+    }
+}
+
+#[test]
+fn a_migration_is_given_up_half_way_and_nothing_is_lost() {
+    let mut cluster = started();
+    order(&cluster, "d", Some("t"));
+    cluster.start_by_hand("node", "n4");
+    wait_for_phase(&cluster, Some("write-both"));
+    must_put(cluster.proxy, "both", "value");
+    // Its coordinator dies there, and another one goes on.
+    cluster.kill("c1");
+    cluster.start_by_hand("coordinator", "c1");
+    order(&cluster, "d", None);
+    wait_for_phase(&cluster, None);
+    assert_eq!(must_get(cluster.proxy, "both").as_deref(), Some("value"));
+    must_put(cluster.proxy, "after", "value");
+    let (n4, _) = cluster.nodes[3];
+    wait_for("n4 to serve by the newest configuration", || {
+        let answer = http("GET", n4, "/values/after", b"").ok()?;
+        (answer == (200, b"value".to_vec())).then_some(())
+    });
+    assert_eq!(must_get(cluster.proxy, "before0").as_deref(), Some("value"));
+}
