@@ -90,17 +90,27 @@ impl Replica {
 
     /// Goes to the epoch that a caller knows before anything is served to it.
     async fn catch_up(&self, caller: &NodeId, epoch: u64) -> Result<(), RpcError> {
-        if self.config.current().node(caller).is_some()
-            && let Some(links) = self.links.get().and_then(Weak::upgrade)
-        {
-            links.fetch_configuration(caller).await;
+        let current = self.config.current();
+        let sources = if current.node(caller).is_some() {
+            vec![caller.clone()]
         } else {
-            // A proxy or a coordinator cannot be asked; where it has the document from can.
+            // A proxy cannot be asked, nor a node of which only the newer document says where it
+            // is; where it has the document from can, and so can others that have it.
             self.look.notify_one();
-            let mut seen = self.config.subscribe();
-            let newer = seen.wait_for(|current| epoch <= current.epoch.number);
-            let _ = tokio::time::timeout(CATCH_UP_MAX, newer).await;
+            self.membership.live_with_epoch(epoch)
+        };
+        if let Some(links) = self.links.get().and_then(Weak::upgrade) {
+            for source in sources.iter().filter(|source| current.node(source).is_some()) {
+                if epoch <= self.config.epoch().number {
+                    break;
+                }
+                links.fetch_configuration(source).await;
+            }
         }
+        // What was asked for by `look` may be on its way.
+        let mut seen = self.config.subscribe();
+        let newer = seen.wait_for(|current| epoch <= current.epoch.number);
+        let _ = tokio::time::timeout(CATCH_UP_MAX, newer).await;
         if self.config.epoch().number < epoch {
             let text = format!("{} does not have configuration {epoch} yet", self.engine.node());
             return Err(RpcError::new(ErrorKind::Unavailable, text));

@@ -1,4 +1,5 @@
-//! A request of a node that adopts a newer configuration before its answer; its peers are scripts.
+//! A request that meets a newer configuration: of a node that adopts one before its answer, and of a
+//! process that has one which the node asked has not. The peers are scripts.
 
 mod common;
 
@@ -17,15 +18,16 @@ use common::{
 };
 use futures::FutureExt;
 use tako_flatbuf::{
-    CallHead, Caller, Network, NodeState, PutOutcome, Request, Response, RpcError, ServeOptions,
-    Service, serve,
+    CallHead, Caller, GossipState, Network, NodeState, PutOutcome, Request, Response, RpcError,
+    ServeOptions, Service, serve,
 };
 use tako_node_core::{
     links::Links,
     replication::{RequestError, Serving},
+    snapshotter::Snapshotter,
 };
 use tako_types::{
-    ClusterId, HybridClock, Incarnation, NodeId, SystemClock, Version,
+    ClusterId, ErrorKind, HybridClock, Incarnation, NodeId, SystemClock, Version,
     config::{Config, Migration, Phase, Published},
 };
 use tokio_util::sync::CancellationToken;
@@ -115,4 +117,64 @@ async fn a_replica_behind_a_proxys_epoch_answers_once_it_has_that_configuration(
 
 fn port(node: &NodeId) -> u16 {
     4700 + node.as_str()[1..].parse::<u16>().expect("n and a number")
+}
+
+/// A node that has the newer configuration and gives it to whoever asks.
+struct Informed(NodeId);
+
+#[async_trait]
+impl Service for Informed {
+    async fn call(&self, _: &Caller, _: &CallHead, request: Request) -> Result<Response, RpcError> {
+        match request {
+            Request::Hello { .. } => {
+                let (node, incarnation) = (self.0.clone(), Incarnation(1));
+                Ok(Response::Hello { cluster: Some(ClusterId(7)), node, incarnation })
+            }
+            Request::Configuration { .. } => {
+                Ok(Response::Configuration { document: Some(write_both().encode().into()) })
+            }
+            _ => Err(RpcError::unavailable("not in the script")),
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_replica_behind_a_proxys_epoch_gets_it_from_a_node_that_told_it_has_it() {
+    let alone = Alone::of(3);
+    let (engine, _) = alone.engine(1 << 20).await;
+    engine.open_latest(P).await.expect("a view");
+    let (links, replica) = alone.replica(&engine);
+    let snapshotter = Snapshotter::new(links.clone(), engine, CancellationToken::new());
+    replica.attach(&snapshotter, &links);
+    let stop = CancellationToken::new();
+    let _stopped = stop.clone().drop_guard();
+    let n1 = NodeId::new("n1");
+    let address = format!("localhost:{}", port(&n1));
+    let listener = alone.network.as_host("n1").listen(&address).await.expect("free");
+    let informed = Arc::new(Informed(n1.clone()));
+    tokio::spawn(serve(listener, informed, ServeOptions::default(), stop.clone()));
+
+    let ask = async || {
+        let caller = Caller { node: NodeId::new("proxy"), address: String::new() };
+        let head = CallHead { epoch: 2, ..CallHead::default() };
+        replica.call(&caller, &head, Request::Get { partition: P, key: key("k") }).await
+    };
+    // Nobody has it, as far as this node was told.
+    let error = ask().await.expect_err("it cannot be judged by a document that is not here");
+    assert_eq!(error.kind, ErrorKind::Unavailable, "{error}");
+    let told = GossipState {
+        node: n1,
+        incarnation: Incarnation(1),
+        state: NodeState::Serving,
+        clock_micros: 0,
+        epoch: write_both().epoch,
+        load: 0,
+        known: Vec::new(),
+        partitions: Vec::new(),
+    };
+    replica.handle(Request::Gossip(told)).await.expect("taken in");
+    assert_eq!(links.config.epoch().number, 1, "to be told of it is not to have it");
+    let answer = ask().await;
+    assert!(matches!(answer, Ok(Response::Get { .. })), "{answer:?}");
+    assert_eq!(links.config.epoch().number, 2);
 }

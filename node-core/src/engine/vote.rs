@@ -36,10 +36,12 @@ impl Engine {
     /// [`EngineError`] when the view is not open or the snapshot cannot be read.
     pub async fn vote(&self, p: PartitionId, key: &StoredKey) -> Result<Vote, EngineError> {
         let partition = self.partition(p);
-        let (view, held, installs, era) = {
+        let (view, held, installs, cached) = {
             let inner = partition.lock();
             let view = inner.view.clone().ok_or(EngineError::Opening(p))?;
-            (view, inner.index.get(key).cloned(), inner.installs, inner.era)
+            // With the view: what a later step covers is none of this one's.
+            let cached = self.shelf.cache.get(key, inner.era);
+            (view, inner.index.get(key).cloned(), inner.installs, cached)
         };
         let step = view.meta.step;
         let in_index = match &held {
@@ -55,7 +57,7 @@ impl Engine {
             self.metrics.index_hits.fetch_add(1, Ordering::Relaxed);
             return Ok(Vote { record: in_index, step, covered: false });
         }
-        if let Some(cached) = self.shelf.cache.get(key, era) {
+        if let Some(cached) = cached {
             self.metrics.cache_hits.fetch_add(1, Ordering::Relaxed);
             let covered = in_index.is_none();
             return Ok(Vote { record: merge_some(in_index, Some(cached)), step, covered });

@@ -15,7 +15,7 @@ use std::{
 pub use gossip::Gossiper;
 use parking_lot::Mutex;
 use tako_flatbuf::{GossipState, NodeState, PartitionGossip};
-use tako_types::{Epoch, Incarnation, NodeId, PartitionId};
+use tako_types::{Epoch, Incarnation, NodeId, PartitionId, StepNumber};
 use tokio::time::Instant;
 
 /// A peer not heard from for this long is not live.
@@ -40,6 +40,12 @@ pub struct PeerStatus {
     pub failures: u32,
     /// What it told of its partitions.
     pub partitions: HashMap<PartitionId, PartitionGossip>,
+}
+
+impl PeerStatus {
+    fn is_live(&self) -> bool {
+        self.failures < FAILURES_SUSPECT && self.heard.elapsed() < SILENT_AFTER
+    }
 }
 
 /// See the module.
@@ -110,23 +116,29 @@ impl Membership {
         self.peers.lock().get(node).map(read)
     }
 
+    /// Step of a partition that a node told it sees.
+    pub fn step_seen(&self, node: &NodeId, p: PartitionId) -> Option<StepNumber> {
+        self.with(node, |peer| peer.partitions.get(&p).map(|told| told.step)).flatten()
+    }
+
     /// Answers at present.
     pub fn is_live(&self, node: &NodeId) -> bool {
-        self.with(node, |peer| {
-            peer.failures < FAILURES_SUSPECT && peer.heard.elapsed() < SILENT_AFTER
-        })
-        .unwrap_or(false)
+        self.with(node, PeerStatus::is_live).unwrap_or(false)
+    }
+
+    /// The nodes that answer at present and told that they have this configuration or a later one.
+    pub fn live_with_epoch(&self, number: u64) -> Vec<NodeId> {
+        let peers = self.peers.lock();
+        let have = peers.iter().filter(|(_, peer)| peer.is_live() && number <= peer.epoch.number);
+        have.map(|(id, _)| id.clone()).collect()
     }
 
     /// How gladly a node is asked to read: 0 live and voting, 1 live, 2 unknown, 3 failing.
     pub fn read_rank(&self, node: &NodeId) -> u8 {
-        self.with(node, |peer| {
-            let live = peer.failures < FAILURES_SUSPECT && peer.heard.elapsed() < SILENT_AFTER;
-            match (live, peer.state) {
-                (true, NodeState::Serving | NodeState::Draining) => 0,
-                (true, _) => 1,
-                (false, _) => 3,
-            }
+        self.with(node, |peer| match (peer.is_live(), peer.state) {
+            (true, NodeState::Serving | NodeState::Draining) => 0,
+            (true, _) => 1,
+            (false, _) => 3,
         })
         .unwrap_or_else(|| if self.silent.lock().contains(node) { 3 } else { 2 })
     }

@@ -3,7 +3,8 @@
 //! ```text
 //! put: one version ─► all replicas at once ─► W acknowledgements of each set ─► answer
 //! get: whole vote of the best replica + index answers of R−1 others of the read set ─► newest;
-//!      where they differ it is written back to W of each set before the answer
+//!      where they differ, or reads of another written set could miss it, it is written back to W
+//!      of each set before the answer
 //! ```
 //! Any node and any proxy serves any key. Calls: attempt (one document's judgement), links
 //! (replicas), quorum (pure counting). Called by: the gateways.
@@ -136,7 +137,7 @@ pub struct ServingMetrics {
     pub reads: AtomicU64,
     /// Writes served.
     pub writes: AtomicU64,
-    /// Reads that found replicas differing and wrote the newest back.
+    /// Reads that wrote the newest back: replicas differed, or another set may not find it.
     pub write_backs: AtomicU64,
     /// Writes sent again with a higher version.
     pub restamps: AtomicU64,

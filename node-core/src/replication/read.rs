@@ -6,13 +6,16 @@
 //! replica asked for its merged vote, and only when votes really differ is the newest written
 //! back, before the answer.
 //!
-//! In a migration votes come from the read set only; what is written back goes to the other one too.
+//! In a migration votes come from the read set only; what is written back goes to the other one too,
+//! and so does what that one might not find (`answer.rs`).
 
+mod answer;
 mod ballot;
 
 use std::{collections::VecDeque, sync::atomic::Ordering, time::Duration};
 
-use ballot::{Ballot, Shown, ask, ask_merged, index_agrees, newest_of};
+use answer::Newest;
+use ballot::{Ballot, Shown, ask, ask_merged, differ_from, index_agrees, newest_of};
 use futures::{StreamExt, future::BoxFuture, stream::FuturesUnordered};
 use tako_flatbuf::{Record, RpcError};
 use tako_types::{
@@ -90,11 +93,15 @@ impl Serving {
             && let Ok(vote) = local.engine().vote(attempt.p, &read.key).await
             && attempt.barrier() <= vote.step
         {
-            return Ok(vote.record);
+            let covered_at = vote.covered.then_some(vote.step);
+            let newest = Newest { record: vote.record, covered_at, differ: false };
+            return self.answer(attempt, newest).await;
         }
         let ballots = self.collect(attempt, &read.key, r).await?;
-        if let [Ballot { shown: Shown::Whole { record, .. }, .. }] = ballots.as_slice() {
-            return Ok(record.clone());
+        if let [Ballot { step, shown: Shown::Whole { record, covered }, .. }] = ballots.as_slice() {
+            let covered_at = covered.then_some(*step);
+            let newest = Newest { record: record.clone(), covered_at, differ: false };
+            return self.answer(attempt, newest).await;
         }
         self.reconcile(attempt, &read.key, r, ballots).await
     }
@@ -190,7 +197,7 @@ impl Serving {
         key.partition(self.links.config.current().partitions_log2())
     }
 
-    /// The newest of the votes; written back first where they differ.
+    /// The newest of the votes, once all of them are known.
     async fn reconcile(
         &self,
         attempt: &Attempt,
@@ -212,7 +219,9 @@ impl Serving {
                 Shown::Merged(answer) => answer.version > shown.map(|(version, _)| version),
             });
             let Some(open) = open else {
-                return self.settle(attempt, &ballots, newest).await;
+                let covered_at = covered.then_some(newest_step);
+                let differ = differ_from(&ballots, shown);
+                return self.answer(attempt, Newest { record: newest, covered_at, differ }).await;
             };
             let ballot = &ballots[open];
             let ahead = match &ballot.shown {
@@ -266,27 +275,5 @@ impl Serving {
             }
         }
         Err(error.into())
-    }
-
-    /// All votes are known: writes the newest back if one of them is older.
-    async fn settle(
-        &self,
-        attempt: &Attempt,
-        ballots: &[Ballot],
-        newest: Option<Record>,
-    ) -> Result<Option<Record>, Halt<RequestError>> {
-        let Some(newest) = newest else { return Ok(None) };
-        let shown = (newest.version(), newest.crc());
-        let differs = ballots.iter().any(|ballot| match &ballot.shown {
-            Shown::Whole { record, .. } => {
-                record.as_ref().map(|r| (r.version(), r.crc())) != Some(shown)
-            }
-            Shown::Merged(answer) => (answer.version, answer.crc) != (Some(shown.0), shown.1),
-            Shown::Index(_) => false,
-        });
-        if differs && attempt.document.config.active_deployment().read_repair {
-            self.write_back(attempt, newest.clone()).await?;
-        }
-        Ok(Some(newest))
     }
 }

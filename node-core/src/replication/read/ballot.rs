@@ -69,6 +69,16 @@ pub(super) fn index_agrees(
     }
 }
 
+/// Whether one of the votes, all of them known, is another than the record shown.
+pub(super) fn differ_from(ballots: &[Ballot], shown: Option<(Version, u32)>) -> bool {
+    ballots.iter().any(|ballot| match &ballot.shown {
+        Shown::Whole { record, .. } => record.as_ref().map(|r| (r.version(), r.crc())) != shown,
+        Shown::Merged(answer) => answer.version.map(|version| (version, answer.crc)) != shown,
+        // It would not be settled otherwise.
+        Shown::Index(_) => false,
+    })
+}
+
 /// Asks a replica for its whole vote, or for what its index says.
 pub(super) fn ask(
     links: Arc<Links>,

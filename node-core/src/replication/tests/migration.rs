@@ -12,6 +12,8 @@ use tako_types::{
 
 use super::*;
 
+mod reads;
+
 /// Nodes `n1` to `n3`.
 const OLD: &[u16] = &[1, 2, 3];
 /// Nodes `n4` to `n6`.
@@ -165,7 +167,9 @@ async fn a_request_that_was_right_when_it_began_is_not_refused_for_the_smaller_s
     }
     scene.put(Some(3)).await.expect("all five took it");
     let scene = Scene::new(document(1, None, OLD, &[4, 5])).await;
+    // What it finds goes to the old set as well.
     scene.vote(&[4, 5], 5);
+    scene.take(OLD);
     for n in OLD {
         scene.node(*n).knows([document(2, Some(Phase::ReadNew), OLD, &[4, 5])]);
     }
