@@ -16,18 +16,6 @@ use tako_types::{
 
 use super::{Cluster, eventually, key, text};
 
-/// Runs a test whose future, with that of many calls in it, is larger than a test's stack.
-pub fn on_a_large_stack<F: Future<Output = ()>>(test: impl FnOnce() -> F + Send + 'static) {
-    let run = move || {
-        let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build();
-        runtime.expect("a runtime").block_on(test());
-    };
-    let thread = std::thread::Builder::new().stack_size(32 << 20).spawn(run).expect("a thread");
-    if let Err(panic) = thread.join() {
-        std::panic::resume_unwind(panic);
-    }
-}
-
 /// Partitions of every cluster here.
 pub const PARTITIONS: u16 = 4;
 
