@@ -252,6 +252,7 @@ impl Moment<'_> {
 
     fn leave(&self) -> Next {
         let mut missing = Missing::default();
+        let mut steps = BTreeMap::new();
         for p in self.in_force.partitions() {
             let placement = self.in_force.placement(p);
             let left = placement.holders.iter().filter(|node| !placement.read.nodes.contains(node));
@@ -261,11 +262,14 @@ impl Moment<'_> {
                     Some(UNHEARD) if !self.patient => {}
                     Some(why) => missing.note(node, why),
                     None if self.row(node, p).is_some_and(|(_, row)| row.uncovered > 0) => {
-                        missing.note(node, "holds entries that no step has covered");
+                        steps.insert(p, placement.snapshotters.clone());
                     }
                     None => {}
                 }
             }
+        }
+        if !steps.is_empty() {
+            return Next::Steps(steps);
         }
         if missing.0.is_empty() {
             return Next::Publish(Box::new(self.file.clone()), None);
