@@ -181,6 +181,11 @@ impl Publisher {
     async fn drive(&mut self) -> Result<Looked, CoordinatorError> {
         let in_force = self.sender.borrow().clone();
         let document = &in_force.published;
+        // The master's affair; the file here may be an older one.
+        if self.numbering().other_master(&document.config).is_some() {
+            self.driving = None;
+            return Ok(Looked::Nothing);
+        }
         let number = document.epoch.number;
         let refused = |error| CoordinatorError::Config {
             path: self.options.config_path.clone(),
@@ -191,9 +196,6 @@ impl Publisher {
             self.shared.progress.send_replace(None);
             return Ok(Looked::Settled);
         };
-        if self.numbering().other_master(&self.file).is_some() {
-            return Ok(Looked::Nothing);
-        }
         let since = match self.driving {
             Some((driven, since)) if driven == number => since,
             _ => self.driving.insert((number, Instant::now())).1,
