@@ -23,6 +23,7 @@ use crate::{
     http::{HttpClient, NoAnswer},
     load::{Ask, KeyUse, stored},
     notes::Notes,
+    scenario::Scenario,
     world::{Asked, World},
 };
 
@@ -34,10 +35,12 @@ const BY_HTTP: f64 = 0.7;
 /// Values beyond are refused; the scenarios' `value_bytes_max`.
 const VALUE_BYTES_MAX: usize = 64 << 10;
 
-/// The host of a client, by its place among the clients.
+/// The host of a client, by its place among the clients. Where nothing moves it has the name of a
+/// coordinator's, and ends with that: other names would be other runs of the same seeds.
 #[must_use]
-pub fn host(n: usize) -> String {
-    format!("c{}", n + 1)
+pub fn host(scenario: &Scenario, n: usize) -> String {
+    let kind = if scenario.moves.is_some() { "u" } else { "c" };
+    format!("{kind}{}", n + 1)
 }
 
 /// A request that was sent.
@@ -67,7 +70,7 @@ impl Client {
     /// The client at that place.
     #[must_use]
     pub fn new(world: &World, notes: &Notes, n: usize, chance: Chance) -> Self {
-        let http = HttpClient::new(world.network_of(&host(n)));
+        let http = HttpClient::new(world.network_of(&host(world.scenario(), n)));
         Self {
             world: world.clone(),
             notes: notes.clone(),
@@ -112,12 +115,14 @@ impl Client {
     fn level(&mut self, name: &str, ask: &Ask) -> Option<usize> {
         let published = self.world.published();
         let quorum = published.quorum(stored(name).partition(published.partitions_log2()));
-        match self.chance.below(12) {
+        let all = self.world.levels().map(|levels| levels.all);
+        let level = match self.chance.below(12) {
             0 if ask.is_read() || !self.world.loses_folders() => Some(1),
-            1 => Some(quorum.n),
+            1 => Some(all.unwrap_or(quorum.n)),
             2 => Some(if ask.is_read() { quorum.r } else { quorum.w }),
             _ => None,
-        }
+        };
+        level.map(|level| all.map_or(level, |all| level.min(all)))
     }
 
     async fn by_http(&mut self, process: &str, name: &str, ask: Ask, level: Option<usize>) {
@@ -195,6 +200,10 @@ impl Client {
                 put(asked, write).await
             }
         };
+        let failed = matches!(outcome, Outcome::Unknown | Outcome::Unavailable);
+        if failed && !asked.dead.is_cancelled() {
+            self.notes.count("failed directly");
+        }
         let sent = Sent { name, ask: &ask, level, invoked_at, at_once: true };
         self.note(&sent, outcome);
     }
@@ -205,8 +214,16 @@ impl Client {
         let published = self.world.published();
         let quorum = published.quorum(stored(name).partition(published.partitions_log2()));
         let returned_at = self.world.micros();
-        let r = count(level.unwrap_or(quorum.r));
-        let w = count(level.unwrap_or(quorum.w));
+        let (mut n, mut w) = (count(quorum.n), count(level.unwrap_or(quorum.w)));
+        let mut r = count(level.unwrap_or(quorum.r));
+        if let Some(levels) = self.world.levels() {
+            // By which document it was judged is not known.
+            (r, _) = levels.read(level);
+            (w, n) = levels.write(level);
+            if ask.is_read() {
+                (_, n) = levels.read(level);
+            }
+        }
         let op = match *ask {
             Ask::Get | Ask::Head => Op::Get { r },
             Ask::Delete { timestamp } => Op::Delete { w, timestamp },
@@ -234,7 +251,7 @@ impl Client {
         let operation = Operation {
             client: self.id,
             key: name.to_owned(),
-            n: count(quorum.n),
+            n,
             invoked_at,
             returned_at: Some(returned_at),
             op,

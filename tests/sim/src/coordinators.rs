@@ -4,7 +4,10 @@
 //! A supervisor starts again what ends by itself. The file is the operator's: it is on the disk
 //! again before a coordinator whose disk was lost starts. Invariant: at the end, and whenever
 //! nothing is wrong for long enough, everybody has the newest document, and it is the last good
-//! file. What was seen on the way is judged by [`Epochs`]. Not here: when things go wrong.
+//! file. What was seen on the way is judged by [`Epochs`]. Not here: when things go wrong; orders
+//! about migrations (`orders.rs`).
+
+mod orders;
 
 use std::{path::Path, sync::Arc, time::Duration};
 
@@ -24,6 +27,7 @@ use crate::{
     epochs::Epochs,
     lines::Lines,
     network::SimNetwork,
+    operator::Stand,
     plan::{Half, NewFile},
     scenario::Scenario,
     settings::Settings,
@@ -60,6 +64,13 @@ struct Wanted {
     /// Changes so far: a later one ends what is left of an earlier one.
     change: u64,
     settings: Settings,
+    stand: Stand,
+}
+
+impl Wanted {
+    fn file(&self, scenario: &Scenario) -> String {
+        self.settings.file(scenario, &self.stand)
+    }
 }
 
 /// What coordinators have in common with the rest of the world.
@@ -85,6 +96,8 @@ struct Inner {
     places: Mutex<Vec<Place>>,
     wanted: Mutex<Wanted>,
     epochs: Epochs,
+    /// Whether a move that is under way at the end is finished, not given up.
+    finish_at_end: bool,
 }
 
 /// See the module; clones are the same coordinators.
@@ -95,8 +108,9 @@ impl Coordinators {
     /// Coordinators that do not run yet, with the scenario's first file on their disks.
     #[must_use]
     pub fn new(scenario: &Scenario, around: Surroundings, chance: &Chance) -> Self {
-        let settings = Settings::of(scenario);
-        let file = settings.file(scenario).into_bytes();
+        let (settings, stand) = (Settings::of(scenario), Stand::first(scenario));
+        let wanted = Wanted { change: 0, settings, stand };
+        let file = wanted.file(scenario).into_bytes();
         let place = |n: usize| {
             let id = format!("c{}", n + 1);
             let place = Place {
@@ -115,11 +129,12 @@ impl Coordinators {
             scenario: scenario.clone(),
             chance: Mutex::new(chance.part("coordinators")),
             places,
-            wanted: Mutex::new(Wanted { change: 0, settings: settings.clone() }),
+            wanted: Mutex::new(wanted),
             epochs: Epochs::default(),
+            finish_at_end: chance.part("the last order").yes(0.5),
             around,
         }));
-        all.allow(&settings);
+        all.allow(&all.0.wanted.lock());
         all
     }
 
@@ -142,9 +157,9 @@ impl Coordinators {
         &self.0.epochs
     }
 
-    fn allow(&self, settings: &Settings) {
+    fn allow(&self, wanted: &Wanted) {
         // Settings always make a valid file; one that does not would never be seen published.
-        if let Ok(config) = Config::parse(&settings.file(&self.0.scenario)) {
+        if let Ok(config) = Config::parse(&wanted.file(&self.0.scenario)) {
             self.0.epochs.allow(config.sha256());
         }
     }
@@ -298,10 +313,10 @@ impl Coordinators {
             let bytes = match file {
                 NewFile::Good(settings) => {
                     wanted.settings = settings.clone();
-                    self.allow(settings);
-                    settings.file(&inner.scenario).into_bytes()
+                    self.allow(&wanted);
+                    wanted.file(&inner.scenario).into_bytes()
                 }
-                NewFile::Bad(bad) => bad.file(&inner.scenario, &wanted.settings),
+                NewFile::Bad(bad) => bad.file(&inner.scenario, &wanted.settings, &wanted.stand),
             };
             (wanted.change, bytes)
         };
@@ -316,12 +331,18 @@ impl Coordinators {
                 }
             });
         }
+        self.spread(change, &bytes, half);
+    }
+
+    /// Puts a file on the disks, at each a little later.
+    fn spread(&self, change: u64, bytes: &[u8], half: Option<Half>) {
+        let inner = &self.0;
         for n in 0..inner.scenario.coordinators {
             let apart = match n {
                 0 => Duration::ZERO,
                 _ => inner.chance.lock().time(Duration::ZERO, FILES_APART_MAX),
             };
-            let (all, bytes) = (self.clone(), bytes.clone());
+            let (all, bytes) = (self.clone(), bytes.to_vec());
             inner.around.tasks.spawn(async move {
                 sleep(apart).await;
                 let Some(Half { share, lasts }) = half else {
@@ -357,7 +378,7 @@ impl Coordinators {
         let (change, file) = {
             let mut wanted = self.0.wanted.lock();
             wanted.change += 1;
-            (wanted.change, wanted.settings.file(&self.0.scenario))
+            (wanted.change, wanted.file(&self.0.scenario))
         };
         for n in 0..self.0.scenario.coordinators {
             self.put_file(n, change, file.as_bytes());
@@ -408,10 +429,14 @@ impl Coordinators {
     /// Who has not.
     pub async fn is_settled(&self, others: Vec<(String, Arc<Published>)>) -> Result<(), String> {
         let newest = self.newest().await?.ok_or("nothing is published")?;
-        let wanted = self.0.wanted.lock().settings.file(&self.0.scenario);
+        let wanted = self.0.wanted.lock().file(&self.0.scenario);
         let wanted = Config::parse(&wanted).map_err(|error| error.to_string())?;
         if newest.config.sha256() != wanted.sha256() {
             return Err(format!("configuration {} is not the last file", newest.epoch));
+        }
+        if let Some(migration) = &newest.migration {
+            let phase = migration.phase.as_str();
+            return Err(format!("configuration {} is in {phase}", newest.epoch));
         }
         for place in self.0.places.lock().iter() {
             let running = place.running.as_ref().and_then(|running| running.in_force.as_ref());
@@ -469,8 +494,11 @@ impl Coordinators {
             self.crash(n, Crash::Empty);
         }
         let settings = Settings::draw(&self.0.scenario, &mut self.0.chance.lock());
-        self.allow(&settings);
-        self.0.wanted.lock().settings = settings;
+        {
+            let mut wanted = self.0.wanted.lock();
+            wanted.settings = settings;
+            self.allow(&wanted);
+        }
         self.put_back();
     }
 }

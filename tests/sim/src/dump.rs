@@ -61,8 +61,9 @@ pub async fn dumps(world: &World, keys: &[KeyUse]) -> Result<Vec<Dump>, String> 
             let said = answer(vote.record.as_ref(), EPOCH_MICROS + asked_at);
             dump.answers.insert(name.clone(), said);
         }
-        let held = published.partitions_of(engine.node());
-        let uncovered = held.into_iter().map(|p| engine.partition_status(p).uncovered as u64);
+        // Of what it is no replica of, too: nobody would pull that.
+        let all = published.partitions();
+        let uncovered = all.map(|p| engine.partition_status(p).uncovered as u64);
         dump.uncovered = uncovered.sum();
         dump.answered_at = world.micros();
         dumps.push(dump);

@@ -9,6 +9,7 @@ use std::{fmt, time::Duration};
 use crate::{
     chance::Chance,
     disk::Crash,
+    operator::Wish,
     scenario::Scenario,
     settings::{Bad, Settings},
 };
@@ -61,6 +62,17 @@ pub enum Fault {
         /// A part of it is there first.
         half: Option<Half>,
         /// How long a bad one stays.
+        lasts: Duration,
+    },
+    /// The operator orders something of a migration.
+    Order {
+        /// What; it depends on what is published then.
+        wish: Wish,
+        /// Other settings in the same file.
+        settings: Option<Settings>,
+        /// A part of it is there first.
+        half: Option<Half>,
+        /// After which it is looked at again.
         lasts: Duration,
     },
     /// A node leaves in good order and comes back.
@@ -158,6 +170,15 @@ pub struct Half {
     pub lasts: Duration,
 }
 
+impl Half {
+    fn draw(chance: &mut Chance) -> Self {
+        Self {
+            share: 1.0 - chance.time(Duration::ZERO, Duration::from_secs(1)).as_secs_f64(),
+            lasts: chance.time(Duration::from_millis(50), Duration::from_millis(900)),
+        }
+    }
+}
+
 impl fmt::Display for Fault {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{self:?}")
@@ -212,6 +233,8 @@ pub enum Kind {
     Coordinators,
     /// The configuration file is replaced.
     Configure,
+    /// A move is begun, finished, given up.
+    Order,
     /// A node leaves in good order.
     Drain,
     /// A partition.
@@ -262,10 +285,13 @@ fn draw(kind: Kind, scenario: &Scenario, chance: &mut Chance) -> Fault {
                 true => NewFile::Bad(Bad::draw(chance)),
                 false => NewFile::Good(Settings::draw(scenario, chance)),
             },
-            half: chance.yes(0.5).then(|| Half {
-                share: 1.0 - chance.time(Duration::ZERO, seconds(1)).as_secs_f64(),
-                lasts: chance.time(Duration::from_millis(50), Duration::from_millis(900)),
-            }),
+            half: chance.yes(0.5).then(|| Half::draw(chance)),
+            lasts,
+        },
+        Kind::Order => Fault::Order {
+            wish: Wish::draw(chance),
+            settings: chance.yes(0.3).then(|| Settings::draw(scenario, chance)),
+            half: chance.yes(0.3).then(|| Half::draw(chance)),
             lasts,
         },
         Kind::Drain => Fault::Drain { node, down },

@@ -17,9 +17,9 @@ use tracing_subscriber::fmt::{format::Writer, time::FormatTime};
 use crate::{
     chance::Chance,
     client::Client,
-    dump, entropy, load,
+    dump, entropy, layout, load,
     notes::Notes,
-    plan::{Fault, plan},
+    plan::{Fault, Kind, plan},
     scenario::Scenario,
     world::World,
 };
@@ -90,6 +90,9 @@ pub fn run(order: &Order) -> Result<Outcome, String> {
     if load::keeps_tombstones(&chance) {
         order.scenario = load::without_collection(&order.scenario);
     }
+    if order.scenario.moves.is_some() {
+        order.scenario.moves = Some(layout::drawn(&chance));
+    }
     let text = order.scenario.configuration();
     let outcome = runtime.block_on(simulate(&order, &text));
     runtime.shutdown_background();
@@ -141,13 +144,21 @@ async fn simulate(order: &Order, text: &str) -> Result<Outcome, String> {
     if let Err(wrong) = go(order, &world, &notes, &chance, planned, &mut outcome).await {
         outcome.wrong.push(wrong);
     }
-    let (sights, wrong) = world.coordinators().epochs().verdict();
-    outcome.considered.insert("configurations seen".to_owned(), sights);
+    let (seen, wrong) = world.coordinators().epochs().verdict();
+    outcome.considered.extend(seen.into_iter().map(|(kind, n)| (kind.to_owned(), n)));
     outcome.wrong.extend(wrong);
     outcome.faults =
         world.counts().all().into_iter().map(|(kind, n)| (kind.to_owned(), n)).collect();
     outcome.wrong.extend(notes.all_wrong());
     outcome.asked = notes.asked();
+    if !scenario.faults.is_empty() && scenario.faults.iter().all(|kind| *kind == Kind::Order) {
+        let failed = |kind| outcome.asked.get(kind).copied().unwrap_or(0);
+        let failed = failed("http 503") + failed("failed directly");
+        if failed > 0 {
+            let text = format!("{failed} requests failed, and nothing was wrong but orders given");
+            outcome.wrong.push(text);
+        }
+    }
     for operation in &notes.history().operations {
         let kind = format!("{:?}", operation.outcome);
         let kind = kind.split([' ', '{']).next().unwrap_or_default().to_owned();

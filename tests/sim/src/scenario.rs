@@ -4,7 +4,7 @@
 
 use std::time::Duration;
 
-use crate::{plan::Kind, settings::Settings};
+use crate::{operator::Stand, plan::Kind, settings::Settings};
 
 /// One kind of run.
 #[derive(Debug, Clone)]
@@ -19,6 +19,9 @@ pub struct Scenario {
     pub buckets: usize,
     /// On how many buckets each key lies.
     pub buckets_per_key: usize,
+    /// Two deployments stand in the file and the cluster moves between them: which pair, by
+    /// `layout.rs`, which then says who is in what buckets. A run draws its own.
+    pub moves: Option<usize>,
     /// Proxies.
     pub proxies: usize,
     /// Coordinators; the first is the master.
@@ -49,6 +52,7 @@ const USUAL: Scenario = Scenario {
     nodes: 3,
     buckets: 1,
     buckets_per_key: 1,
+    moves: None,
     proxies: 1,
     coordinators: 1,
     partitions: 2,
@@ -135,8 +139,64 @@ pub fn scenarios() -> Vec<Scenario> {
             faults: ALL,
             ..USUAL
         },
+        Scenario {
+            name: "moves",
+            about: "the cluster moves between two deployments and back, nothing goes wrong",
+            faults: &[Order],
+            fault_every: (Duration::from_millis(500), Duration::from_secs(12)),
+            ..MOVING
+        },
+        Scenario {
+            name: "migration",
+            about: "the cluster moves between two deployments, everything at once",
+            faults: MOVING_ALL,
+            fault_every: (Duration::from_millis(200), Duration::from_secs(8)),
+            ..MOVING
+        },
     ]
 }
+
+/// Five machines in two deployments.
+const MOVING: Scenario = Scenario {
+    nodes: 5,
+    moves: Some(0),
+    proxies: 1,
+    coordinators: 2,
+    partitions: 4,
+    load: Duration::from_secs(90),
+    ..USUAL
+};
+
+const MOVING_ALL: &[Kind] = &[
+    Kind::Order,
+    Kind::Order,
+    Kind::Order,
+    Kind::Order,
+    Kind::Order,
+    Kind::Order,
+    Kind::Order,
+    Kind::Order,
+    Kind::Order,
+    Kind::Order,
+    Kind::Crash,
+    Kind::PowerLoss,
+    Kind::DiskLoss,
+    Kind::Damage,
+    Kind::CrashAll,
+    Kind::Proxy,
+    Kind::Coordinators,
+    Kind::Configure,
+    Kind::Configure,
+    Kind::Drain,
+    Kind::Cut,
+    Kind::Cut,
+    Kind::Links,
+    Kind::Clock,
+    Kind::Store,
+    Kind::DiskFull,
+    Kind::SyncError,
+    Kind::Snapshotters,
+];
 
 const ALL: &[Kind] = &[
     Kind::Crash,
@@ -171,6 +231,6 @@ impl Scenario {
     /// The first configuration file.
     #[must_use]
     pub fn configuration(&self) -> String {
-        Settings::of(self).file(self)
+        Settings::of(self).file(self, &Stand::first(self))
     }
 }

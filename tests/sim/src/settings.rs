@@ -2,11 +2,11 @@
 //!
 //! Pure. What may change without a migration stands at the end of the file, so that a file cut in
 //! the middle of being written may make sense: it must not be taken all the same. Which nodes there
-//! are never changes, nor does read repair: without it reads are not monotonic.
+//! are in a deployment never changes, nor does read repair: without it reads are not monotonic.
 
 use std::time::Duration;
 
-use crate::{chance::Chance, scenario::Scenario};
+use crate::{chance::Chance, layout, operator::Stand, scenario::Scenario};
 
 /// What a file says beyond who there is.
 #[derive(Debug, Clone, PartialEq)]
@@ -39,7 +39,7 @@ pub enum Bad {
     NodeMore,
     /// A migration: other quorums.
     Quorum,
-    /// A migration, asked for as such, which is not there yet.
+    /// A migration to what is not defined.
     Target,
 }
 
@@ -63,8 +63,8 @@ impl Bad {
 
     /// A file that is bad in this way.
     #[must_use]
-    pub fn file(self, scenario: &Scenario, settings: &Settings) -> Vec<u8> {
-        let good = settings.file(scenario);
+    pub fn file(self, scenario: &Scenario, settings: &Settings, stand: &Stand) -> Vec<u8> {
+        let good = settings.file(scenario, stand);
         let partitions = scenario.partitions;
         let nodes = "    buckets:\n      b1:\n";
         match self {
@@ -80,9 +80,8 @@ impl Bad {
             Self::NodeMore => good.replace(nodes, &format!("{nodes}        n9: [n9, 4700]\n")),
             Self::Quorum => good.replace("    hash:", "    consistency: all\n    hash:"),
             Self::Target => {
-                let other = "deployments:\n  e:\n    hash: {buckets_per_key: 1}\n    buckets:\n      \
-                             b1:\n        n1: [n1, 4700]\n";
-                format!("target_deployment: e\n{}", good.replacen("deployments:\n", other, 1))
+                let stand = Stand { target: Some("e".to_owned()), ..stand.clone() };
+                settings.file(scenario, &stand)
             }
         }
         .into_bytes()
@@ -121,23 +120,32 @@ impl Settings {
         }
     }
 
-    /// The configuration file.
+    /// The configuration file that gives the order `stand`.
     #[must_use]
-    pub fn file(&self, scenario: &Scenario) -> String {
+    pub fn file(&self, scenario: &Scenario, stand: &Stand) -> String {
         let coordinators: Vec<String> =
             (1..=scenario.coordinators).map(|n| format!("c{n}: [c{n}, 4600]")).collect();
         let mut text = format!(
             "partitions: {}\nvalue_bytes_max: 64KiB\nmaster_coordinator: c1\ncoordinators: {{{}}}\n\
-             active_deployment: d\ndeployments:\n  d:\n    \
-             hash: {{buckets_per_key: {}}}\n    buckets:\n",
+             active_deployment: {}\n",
             scenario.partitions,
             coordinators.join(", "),
-            scenario.buckets_per_key,
+            stand.active,
         );
-        for bucket in 0..scenario.buckets {
-            text.push_str(&format!("      b{}:\n", bucket + 1));
-            for node in (bucket..scenario.nodes).step_by(scenario.buckets) {
-                text.push_str(&format!("        n{0}: [n{0}, 4700]\n", node + 1));
+        if let Some(target) = &stand.target {
+            text.push_str(&format!("target_deployment: {target}\n"));
+        }
+        text.push_str("deployments:\n");
+        for deployed in layout::deployments(scenario) {
+            text.push_str(&format!(
+                "  {}:\n    hash: {{buckets_per_key: {}}}\n    buckets:\n",
+                deployed.name, deployed.buckets_per_key
+            ));
+            for (bucket, nodes) in deployed.buckets.iter().enumerate() {
+                text.push_str(&format!("      b{}:\n", bucket + 1));
+                for node in nodes {
+                    text.push_str(&format!("        n{node}: [n{node}, 4700]\n"));
+                }
             }
         }
         text.push_str(&format!(
@@ -168,17 +176,18 @@ mod tests {
         let mut chance = Chance::new(1);
         for scenario in scenarios() {
             let mut before = Settings::of(&scenario);
+            let first = Stand::first(&scenario);
             for _ in 0..50 {
                 let next = Settings::draw(&scenario, &mut chance);
-                let parse = |settings: &Settings| Config::parse(&settings.file(&scenario));
+                let parse = |settings: &Settings| Config::parse(&settings.file(&scenario, &first));
                 let (old, new) = (parse(&before).expect("valid"), parse(&next).expect("valid"));
                 check_change(&old, &new).expect("no migration");
                 assert_ne!(old.sha256(), new.sha256());
                 before = next;
             }
             for bad in BAD {
-                let bytes = bad.file(&scenario, &before);
-                let old = Config::parse(&before.file(&scenario)).expect("valid");
+                let bytes = bad.file(&scenario, &before, &first);
+                let old = Config::parse(&before.file(&scenario, &first)).expect("valid");
                 let new = String::from_utf8(bytes).ok().and_then(|text| Config::parse(&text).ok());
                 let follows = new.is_some_and(|new| {
                     check_startable(&new).is_ok() && check_change(&old, &new).is_ok()

@@ -3,18 +3,20 @@
 //! A crash cuts a process off from network, disk and store at that instant; tasks that are left
 //! run into errors and end. Invariant: never do more replicas lose state at once than the cluster
 //! promises to bear (a node counts until it serves again), so the checkers may demand everything.
+//! Not here: what is asked of it at its end, and whose loss can be borne (`judged.rs`).
 
-use std::{collections::BTreeMap, path::PathBuf, sync::Arc, time::Duration};
+mod judged;
+
+use std::{path::PathBuf, sync::Arc, time::Duration};
 
 use parking_lot::Mutex;
-use tako_flatbuf::NodeState;
 use tako_journal::Blocking;
 use tako_node_core::{
     node::{Node, NodeOptions},
     proxy::{Proxy, ProxyOptions},
     replication::Serving,
 };
-use tako_types::{NodeId, PartitionId, config::Published};
+use tako_types::{NodeId, config::Published};
 use tokio::time::{Instant, sleep, timeout};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
@@ -26,6 +28,7 @@ use crate::{
     counts::FaultCounts,
     disk::{Crash, SimDisk},
     door::Door,
+    layout::Levels,
     lines::Lines,
     network::{CutKind, HostNetwork, LinkFaults, SimNetwork},
     plan::{Fault, Kind},
@@ -96,7 +99,7 @@ pub struct World {
 
 struct Inner {
     scenario: Scenario,
-    published: Published,
+    published: Arc<Published>,
     coordinators: Coordinators,
     network: SimNetwork,
     store: SimStore,
@@ -149,7 +152,7 @@ impl World {
             lines: lines.clone(),
         };
         let inner = Inner {
-            published,
+            published: Arc::new(published),
             coordinators: Coordinators::new(scenario, around, chance),
             network,
             store,
@@ -194,17 +197,23 @@ impl World {
         &self.inner.coordinators
     }
 
+    /// What kind of run it is.
+    #[must_use]
+    pub fn scenario(&self) -> &Scenario {
+        &self.inner.scenario
+    }
+
+    /// What requests can say and rely on where deployments change.
+    #[must_use]
+    pub fn levels(&self) -> Option<Levels> {
+        Levels::of(&self.inner.scenario)
+    }
+
     /// Whether faults of this scenario cost nodes their folders, one at a time.
     #[must_use]
     pub fn loses_folders(&self) -> bool {
         let loses = |kind: &Kind| matches!(kind, Kind::DiskLoss | Kind::Damage | Kind::SyncError);
         self.inner.scenario.faults.iter().any(loses)
-    }
-
-    /// The layout.
-    #[must_use]
-    pub fn published(&self) -> &Published {
-        &self.inner.published
     }
 
     /// A number that differs where two runs went different ways.
@@ -247,72 +256,6 @@ impl World {
             }
             sleep(Duration::from_millis(250)).await;
         }
-    }
-
-    fn is_serving(&self) -> Result<(), String> {
-        for machine in self.inner.machines.lock().iter() {
-            let running = machine.running.as_ref().and_then(|running| running.node.as_ref());
-            let Some(node) = running else { return Err(format!("{} is down", machine.id)) };
-            let state = node.replica.state();
-            if state != NodeState::Serving {
-                return Err(format!("{} is {state:?}", machine.id));
-            }
-            node.serving.readiness().map_err(|why| format!("{}: {why}", machine.id))?;
-        }
-        for proxy in self.inner.proxies.lock().iter() {
-            let Some(running) = proxy.running.as_ref().and_then(|r| r.proxy.as_ref()) else {
-                return Err(format!("{} is down", proxy.id));
-            };
-            running.serving.readiness().map_err(|why| format!("{}: {why}", proxy.id))?;
-        }
-        Ok(())
-    }
-
-    /// Everybody has the newest configuration, and it is the last good file.
-    async fn is_configured(&self) -> Result<(), String> {
-        let nodes = self.nodes().into_iter().map(|(id, node)| (id, node.config.current()));
-        let proxies: Vec<_> = {
-            let proxies = self.inner.proxies.lock();
-            let running = proxies.iter().filter_map(|place| {
-                let proxy = place.running.as_ref()?.proxy.as_ref()?;
-                Some((place.id.clone(), proxy.config.current()))
-            });
-            running.collect()
-        };
-        self.inner.coordinators.is_settled(nodes.chain(proxies).collect()).await
-    }
-
-    fn is_covered(&self) -> Result<(), String> {
-        self.is_serving()?;
-        let mut shown = BTreeMap::new();
-        for machine in self.inner.machines.lock().iter() {
-            let Some(node) = machine.running.as_ref().and_then(|r| r.node.as_ref()) else {
-                continue;
-            };
-            let engine = node.replica.engine();
-            for p in self.inner.published.partitions_of(engine.node()) {
-                let status = engine.partition_status(p);
-                if status.uncovered > 0 || !status.quiet {
-                    let (count, last) = (status.uncovered, status.last_lsn);
-                    let coverage = engine.view(p).map(|view| view.meta.coverage.clone());
-                    return Err(format!(
-                        "{} ({}) holds {count} uncovered entries of partition {p}, the last {last}; \
-                         its view covers {coverage:?}",
-                        machine.id,
-                        engine.incarnation().0,
-                    ));
-                }
-                let step = *shown.entry(p).or_insert(status.step);
-                if status.step != step {
-                    let (id, own) = (&machine.id, status.step.0);
-                    return Err(format!(
-                        "{id} shows step {own} of partition {p}, another {}",
-                        step.0
-                    ));
-                }
-            }
-        }
-        Ok(())
     }
 
     /// Whom clients can ask now.
@@ -547,33 +490,6 @@ impl World {
         }
     }
 
-    /// May this node lose its state now? At most N−W replicas of a partition at once.
-    fn may_lose_state(&self, n: usize) -> bool {
-        self.settle_risks();
-        let machines = self.inner.machines.lock();
-        let me = NodeId::new(&machines[n].id);
-        self.inner.published.partitions_of(&me).into_iter().all(|p: PartitionId| {
-            let quorum = self.inner.published.quorum(p);
-            let risks = |id: &NodeId| machines.iter().any(|m| m.at_risk && m.id == id.as_str());
-            let lost = self.inner.published.replicas(p).iter().filter(|id| **id != me && risks(id));
-            lost.count() < quorum.n - quorum.w
-        })
-    }
-
-    /// A node that serves again is no risk any more; unless its journal has failed.
-    fn settle_risks(&self) {
-        for machine in self.inner.machines.lock().iter_mut() {
-            let node = machine.running.as_ref().and_then(|running| running.node.as_ref());
-            let serves = node.is_some_and(|node| {
-                node.replica.state() == NodeState::Serving
-                    && node.replica.engine().journal().is_failed().is_none()
-            });
-            if serves && !machine.failing {
-                machine.at_risk = false;
-            }
-        }
-    }
-
     fn later(&self, after: Duration, what: impl FnOnce(&Self) + Send + 'static) {
         let world = self.clone();
         self.inner.tasks.spawn(async move {
@@ -637,6 +553,9 @@ impl World {
             }
             Fault::Configure { ref file, half, lasts } => {
                 inner.coordinators.configure(file, half, lasts);
+            }
+            Fault::Order { wish, ref settings, half, lasts } => {
+                inner.coordinators.order(wish, settings.clone(), half, lasts);
             }
             Fault::Drain { node, down } => self.drain(node, down),
             Fault::Cut { hosts, one_way, stall, lasts } => {
@@ -725,8 +644,9 @@ impl World {
             }
             Fault::Snapshotters => {
                 inner.counts.add("several snapshotters");
+                let published = self.published();
                 for (_, node) in self.nodes() {
-                    for p in inner.published.partitions_of(node.replica.engine().node()) {
+                    for p in published.partitions_of(node.replica.engine().node()) {
                         let snapshotter = node.snapshotter.clone();
                         inner.tasks.spawn(async move {
                             // Whichever wins, the others waste work.
@@ -741,7 +661,7 @@ impl World {
     fn hosts(&self) -> Vec<String> {
         let mut hosts = self.processes();
         hosts.extend(self.inner.coordinators.hosts());
-        hosts.extend((0..self.inner.scenario.clients).map(client::host));
+        hosts.extend((0..self.inner.scenario.clients).map(|n| client::host(self.scenario(), n)));
         hosts
     }
 
@@ -829,6 +749,7 @@ impl World {
                 self.start_proxy(n);
             }
             inner.coordinators.start_all();
+            inner.coordinators.bring_to_end().await;
             let configured = self.is_configured().await;
             let Err(why) = configured.and_then(|()| self.is_covered()) else { return Ok(()) };
             if until < Instant::now() {
