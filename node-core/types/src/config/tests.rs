@@ -609,5 +609,8 @@ fn a_migration_travels_with_its_document_counts_for_the_hash_and_must_fit() {
     assert!(refused(migration(Phase::Join, "x")).contains("no deployment `x`"));
     assert!(refused(migration(Phase::Join, "d")).contains("is the active deployment"));
     assert!(refused(migration(Phase::Leave, "e")).contains("does not fit the target"));
-    assert!(refused(migration(Phase::ReadNew, "e")).contains("0 steps, expected 4"));
+    let none = refused(migration(Phase::ReadNew, "e"));
+    assert!(none.contains("read-new with a barrier of 0 steps for 4 partitions"), "{none}");
+    let one = Migration { barrier: vec![StepNumber(1)], ..migration(Phase::WriteBoth, "e") };
+    assert!(refused(one).contains("write-both with a barrier of 1 steps for 4 partitions"));
 }
