@@ -304,20 +304,6 @@ async fn tombstones_are_purged_after_their_grace_and_stay_deleted() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_drained_node_leaves_nothing_behind() {
-    let mut cluster = Cluster::started(&without_steps(3), &THREE).await;
-    cluster.fill("n1", 20, "v").await;
-    let node = cluster.nodes.remove("n3").expect("running");
-    node.drain(Duration::from_secs(20)).await;
-    let engine = node.replica.engine();
-    assert!((0..4).all(|p| engine.partition_status(PartitionId(p)).uncovered == 0));
-    let identity = tako_journal::Identity::load(&tako_journal::FsDisk, node.data_folder())
-        .expect("intact")
-        .expect("there");
-    assert!(identity.clean && identity.recovered);
-}
-
-#[tokio::test(flavor = "multi_thread")]
 async fn purged_keys_do_not_come_back_with_an_old_volume() {
     let config = format!("tombstone_grace: 500ms\n{}", one_bucket(3));
     let mut cluster = Cluster::started(&config, &THREE).await;

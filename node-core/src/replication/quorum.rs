@@ -156,6 +156,11 @@ impl<'a> Tally<'a> {
         })
     }
 
+    /// Whether W of each set hold the write, and only too few of them judge.
+    pub(crate) fn lacks_judges(&self) -> bool {
+        self.sets().all(|set| self.count(set).0 >= set.w)
+    }
+
     /// (acknowledged, of them voting, failed) in one set.
     fn count(&self, set: &SetNeed<'_>) -> (usize, usize, usize) {
         let mut counts = (0, 0, 0);

@@ -23,7 +23,7 @@ use bytes::Bytes;
 use futures::{StreamExt, future::BoxFuture, stream::FuturesUnordered};
 use tako_flatbuf::{PutOutcome, Record, RecordHead, Request, Response, RpcError};
 use tako_types::{ErrorKind, Kind, NodeId, StoredKey, Version, limits::REQUEST_DEADLINE};
-use tokio::time::{Instant, timeout_at};
+use tokio::time::{Instant, sleep, timeout_at};
 
 use super::{
     RequestError, Serving,
@@ -38,6 +38,16 @@ use crate::links::Links;
 const PROMISED_MAX: usize = 4;
 /// Milliseconds a client waits whose timestamp lies below a promise.
 const PROMISE_WAIT_MS: u64 = 1_000;
+const RECOVERING: &str = "too many replicas are recovering";
+/// Pauses before a record that W hold is sent again to replicas that do not judge yet. It takes a
+/// replica the opening of a view to come so far, after a start or a document that asks for one.
+const UNJUDGED_PAUSES: [Duration; 5] = [
+    Duration::from_millis(50),
+    Duration::from_millis(100),
+    Duration::from_millis(200),
+    Duration::from_millis(400),
+    Duration::from_millis(800),
+];
 
 /// A client's write.
 #[derive(Debug, Clone)]
@@ -108,6 +118,12 @@ enum Placed {
         reason: String,
         busy: bool,
     },
+}
+
+/// W of each set hold the record, but too few of them judge yet.
+struct Unjudged {
+    got: usize,
+    need: usize,
 }
 
 type Answers = FuturesUnordered<BoxFuture<'static, (NodeId, Result<PutOutcome, Halt<RpcError>>)>>;
@@ -202,14 +218,34 @@ impl Serving {
         Request::Put { partition, record, repair, until_micros }
     }
 
-    /// Sends one record to all replicas; done at W acknowledgements of each set.
+    /// Sends one record to all replicas; done at W acknowledgements of each set. Where only judges
+    /// are lacking, a few times: to take the same record again is nothing to a replica.
     async fn place(
         &self,
         attempt: &Attempt,
         record: Record,
         w: Option<usize>,
-        (stamp, newer): (Stamp, Newer),
+        how: (Stamp, Newer),
     ) -> Placed {
+        for pause in UNJUDGED_PAUSES {
+            match self.place_once(attempt, record.clone(), w, how).await {
+                Ok(placed) => return placed,
+                Err(Unjudged { .. }) => sleep(pause).await,
+            }
+        }
+        match self.place_once(attempt, record, w, how).await {
+            Ok(placed) => placed,
+            Err(Unjudged { got, need }) => too_few(got, need, RECOVERING.to_owned(), false),
+        }
+    }
+
+    async fn place_once(
+        &self,
+        attempt: &Attempt,
+        record: Record,
+        w: Option<usize>,
+        (stamp, newer): (Stamp, Newer),
+    ) -> Result<Placed, Unjudged> {
         let (set, also) = attempt.needs(w);
         let bytes = record.bytes().len();
         let put = self.put_request(attempt, record, stamp);
@@ -218,7 +254,7 @@ impl Serving {
         {
             // The request's own end comes first.
             let call_time = 2 * attempt.until.saturating_duration_since(Instant::now());
-            return match attempt.call(&self.links, only, call_time, put).await {
+            let placed = match attempt.call(&self.links, only, call_time, put).await {
                 Ok(Response::Put(PutOutcome::Accepted { voting: true, .. })) => Placed::Done,
                 Ok(Response::Put(PutOutcome::Superseded { version })) => {
                     Placed::Superseded(version)
@@ -229,12 +265,13 @@ impl Serving {
                 Ok(Response::Put(PutOutcome::Promised { .. })) => {
                     too_few(0, 1, reason(&under_promise()), true)
                 }
-                Ok(_) => too_few(0, 1, "the only replica is recovering".into(), false),
+                Ok(_) => return Err(Unjudged { got: 1, need: 1 }),
                 Err(Halt::Moved) => Placed::Moved,
                 Err(Halt::Failed(error)) => {
                     too_few(0, 1, reason(&error), error.kind == ErrorKind::Busy)
                 }
             };
+            return Ok(placed);
         }
         let call_time = Self::call_deadline(attempt.until, bytes);
         let send = |node: &NodeId| send(&self.links, attempt, node, put.clone(), call_time);
@@ -259,13 +296,13 @@ impl Serving {
                         // Send above it at once; what was accepted of this one is older and
                         // gives way.
                         self.rest_behind(answers).await;
-                        return Placed::Promised(version);
+                        return Ok(Placed::Promised(version));
                     }
                     tally.fail(&node);
                     last_error = Some(under_promise());
                 }
                 // Not to be waited for: the next attempt sends it to all of them again.
-                Err(Halt::Moved) => return Placed::Moved,
+                Err(Halt::Moved) => return Ok(Placed::Moved),
                 Err(Halt::Failed(error)) => {
                     tally.fail(&node);
                     last_error = Some(error);
@@ -275,7 +312,7 @@ impl Serving {
             if outcome == Outcome::Reached {
                 self.rest_behind(answers).await;
                 let overtaken = winner.filter(|_| newer == Newer::Settles);
-                return overtaken.map_or(Placed::Done, Placed::Superseded);
+                return Ok(overtaken.map_or(Placed::Done, Placed::Superseded));
             }
             if newer == Newer::Refuses
                 && let Some(winner) = winner
@@ -283,17 +320,19 @@ impl Serving {
             {
                 // Send above it at once; what was accepted of this one is older and gives way.
                 self.rest_behind(answers).await;
-                return Placed::Superseded(winner);
+                return Ok(Placed::Superseded(winner));
             }
             if outcome == Outcome::Impossible {
                 break;
             }
         }
         let (got, need) = tally.progress();
+        if tally.lacks_judges() {
+            return Err(Unjudged { got, need });
+        }
         let busy = last_error.as_ref().is_some_and(|error| error.kind == ErrorKind::Busy);
-        let reason = last_error
-            .map_or_else(|| "too many replicas are recovering".to_owned(), |e| reason(&e));
-        too_few(got, need, reason, busy)
+        let reason = last_error.map_or_else(|| RECOVERING.to_owned(), |e| reason(&e));
+        Ok(too_few(got, need, reason, busy))
     }
 
     async fn rest_behind(&self, mut answers: Answers) {

@@ -13,4 +13,5 @@ mod s3;
 #[allow(unreachable_pub, reason = "shared with another package's tests by path")]
 mod s3_server;
 mod serve;
+mod shrink;
 mod support;

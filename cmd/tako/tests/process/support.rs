@@ -183,6 +183,19 @@ impl Cluster {
         active: &str,
         target: Option<&str>,
     ) {
+        let buckets = deployments.iter().map(|(name, nodes)| (*name, 1, vec![*nodes]));
+        self.configure_buckets(interval, &buckets.collect::<Vec<_>>(), active, target);
+    }
+
+    /// Writes a configuration with these deployments: name, buckets per key, and the nodes of each
+    /// bucket.
+    pub(crate) fn configure_buckets(
+        &self,
+        interval: &str,
+        deployments: &[(&str, usize, Vec<&[usize]>)],
+        active: &str,
+        target: Option<&str>,
+    ) {
         let target = target.map_or(String::new(), |name| format!("target_deployment: {name}\n"));
         let mut text = format!(
             "active_deployment: {active}\n{target}\
@@ -192,12 +205,14 @@ impl Cluster {
              deployments:\n",
             self.coordinator
         );
-        for (name, nodes) in deployments {
-            text +=
-                &format!("  {name}:\n    hash: {{buckets_per_key: 1}}\n    buckets:\n      b1:\n");
-            for n in *nodes {
-                let (http, rpc) = self.nodes[n - 1];
-                text += &format!("        n{n}: [127.0.0.1, {http}, {rpc}]\n");
+        for (name, per_key, buckets) in deployments {
+            text += &format!("  {name}:\n    hash: {{buckets_per_key: {per_key}}}\n    buckets:\n");
+            for (at, nodes) in buckets.iter().enumerate() {
+                text += &format!("      b{}:\n", at + 1);
+                for n in *nodes {
+                    let (http, rpc) = self.nodes[n - 1];
+                    text += &format!("        n{n}: [127.0.0.1, {http}, {rpc}]\n");
+                }
             }
         }
         // As a whole, for the coordinator may be reading.

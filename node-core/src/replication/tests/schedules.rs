@@ -162,3 +162,42 @@ async fn a_read_does_not_answer_before_the_newest_is_at_w_replicas() {
     assert!(matches!(error, RequestError::TooFewVotes { got: 1, need: 2, .. }), "{error}");
     assert_eq!(write_backs(&fakes), 1);
 }
+
+/// A replica that takes everything, and judges from its `from`-th write on.
+fn judges_from(from: usize) -> impl Fn(&Request) -> Answer {
+    let taken = Mutex::new(0);
+    move |_| {
+        let mut taken = taken.lock().expect("no test panics holding it");
+        *taken += 1;
+        let (incarnation, known) = (Incarnation(1), Vec::new());
+        let voting = *taken >= from;
+        Some(Ok(Response::Put(PutOutcome::Accepted { incarnation, voting, known })))
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_write_that_w_hold_waits_a_moment_for_replicas_that_do_not_judge_yet() {
+    let fakes = fakes(3).await;
+    for (replica, from) in fakes.replicas.iter().zip([1, 3, 4]) {
+        replica.answers(judges_from(from));
+    }
+    let written = fakes.serving.put(write(), LONG).await.expect("two of three judge in the end");
+    assert!(written.won);
+    let puts = fakes.replicas[1].puts();
+    assert_eq!(puts.len(), 3, "sent again until it judges");
+    assert!(puts.iter().all(|(_, version)| *version == written.version), "the same record");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_write_that_too_few_ever_judge_fails_within_its_time() {
+    let fakes = fakes(3).await;
+    for (replica, from) in fakes.replicas.iter().zip([1, usize::MAX, usize::MAX]) {
+        replica.answers(judges_from(from));
+    }
+    let error = fakes.serving.put(write(), LONG).await.expect_err("one of three judges");
+    let RequestError::TooFewAcks { reason, .. } = &error else { panic!("{error}") };
+    assert_eq!(reason, "too many replicas are recovering");
+    let short = Duration::from_millis(10);
+    let error = fakes.serving.put(write(), short).await.expect_err("no time to wait");
+    assert!(matches!(error, RequestError::Deadline(_)), "{error}");
+}
