@@ -4,7 +4,7 @@ mod common;
 
 use std::{sync::Arc, time::Duration};
 
-use common::{Cluster, get, one_bucket, put};
+use common::{Cluster, eventually, get, one_bucket, put};
 use tako_node_core::node::Node;
 use tako_types::PartitionId;
 use tokio_util::sync::CancellationToken;
@@ -54,9 +54,13 @@ async fn a_node_that_drains_under_writes_takes_none_of_them_and_ends() {
         })
         .collect();
     let node = cluster.nodes.remove("n3").expect("running");
+    eventually("writes come in", async || uncovered(&node) > 20).await;
+    // While a step is taken, others come in everywhere.
+    cluster.faults.slow(Some(Duration::from_millis(20)));
     node.drain(LIMIT).await;
     assert_eq!(uncovered(&node), 0, "more came in than went out");
     stop.cancel();
+    cluster.faults.slow(None);
     for (client, writes) in clients.into_iter().enumerate() {
         let written: usize = writes.await.expect("no write failed");
         for n in 0..written {
