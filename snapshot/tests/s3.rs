@@ -136,6 +136,23 @@ async fn a_real_s3_server_passes_the_probe_and_is_left_clean() {
     assert_eq!((left.objects.len(), left.common_prefixes.len()), (0, 0));
 }
 
+/// Judges a server: `cargo test -p tako-snapshot --test s3 -- --ignored --nocapture`.
+#[tokio::test]
+#[ignore = "minutes of load; one probe is part of every start"]
+async fn a_real_s3_server_passes_six_hundred_probes() {
+    let Some(world) = World::new("probes") else { return };
+    let store = world.store();
+    let mut refused = 0;
+    for _ in 0..100 {
+        let probes = futures::future::join_all((0..6).map(|_| store.probe())).await;
+        for error in probes.into_iter().filter_map(Result::err) {
+            println!("{error}");
+            refused += 1;
+        }
+    }
+    assert_eq!(refused, 0, "of 600");
+}
+
 #[tokio::test]
 async fn what_cannot_be_used_is_told_from_what_is_away() {
     let Some(world) = World::new("errors") else { return };
@@ -145,7 +162,7 @@ async fn what_cannot_be_used_is_told_from_what_is_away() {
     assert!(matches!(error, StoreError::Io { .. }), "{error:?}");
 
     let (store, settings) = (world.store(), world.settings());
-    let ours = !std::env::var("TAKO_TEST_S3").is_ok_and(|url| !url.is_empty());
+    let ours = world.server.is_ours();
     drop(world);
     if ours {
         // The server is gone.

@@ -388,3 +388,24 @@ async fn at_the_end_a_connection_that_stays_open_is_waited_for_no_longer_than_th
     let _cut_or_ended = stream.read_to_end(&mut rest).await;
     assert!(client.connect("c1:80").await.is_err(), "it still listens");
 }
+
+#[tokio::test(start_paused = true)]
+async fn at_rest_it_asks_the_store_for_one_listing_and_one_document_each_half_minute() {
+    let case = Case::new();
+    let store = Store::in_memory();
+    let var = case.folder.path().join("var");
+    let options = CoordinatorOptions {
+        network: Arc::new(MemoryNetwork::new().as_host("c1")),
+        bind: Some("c1:80".to_owned()),
+        store: Some(Arc::new(store.clone())),
+        ..CoordinatorOptions::new("c1", case.file(), var, Arc::new(TcpNetwork))
+    };
+    let running = serve(Coordinator::start(options).await.expect("it starts"));
+    tokio::time::sleep(Duration::from_secs(60)).await;
+    let before = store.counts();
+    tokio::time::sleep(Duration::from_secs(600)).await;
+    let cost = store.counts().since(&before);
+    assert_eq!((cost.puts, cost.deletes), (0, 0), "{cost:?}");
+    assert!((19..=21).contains(&cost.lists) && cost.gets <= cost.lists, "{cost:?}");
+    running.stop().await;
+}

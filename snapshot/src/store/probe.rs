@@ -22,7 +22,7 @@ impl Store {
     /// Checks that create-only writes are refused the second time, that exactly one of several
     /// concurrent creates wins, that a listing shows what was written, and that range reads work.
     ///
-    /// Limits/cost: about 60 requests, a few hundred bytes.
+    /// Limits/cost: 26 PUT, 5 GET, 2 LIST and 4 DELETE, a few hundred bytes.
     ///
     /// # Errors
     /// [`StoreError::Probe`] says which check failed and what that means; [`StoreError::Io`] and

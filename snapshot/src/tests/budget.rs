@@ -38,21 +38,22 @@ async fn a_step_takes_two_puts_and_four_with_compaction_on_average() {
 
 #[tokio::test]
 async fn a_move_to_an_announced_step_takes_one_list_and_few_gets() {
-    let world = World::memory();
-    let node = world.node().await;
-    let mut writer = node.writer(P).await.expect("a writer");
-    let mut done = writer.step(big_step(1)).await.expect("a step");
-    for n in 2..5 {
-        done = writer.step(big_step(n)).await.expect("a step");
-        let before = world.store.counts();
-        let reader = node.reader_at(P, done.checkpoint).await.expect("a reader");
-        let cost = world.store.counts().since(&before);
-        println!("move: {cost:?}");
-        assert!(cost.puts == 0 && cost.lists <= 2 && cost.gets <= 8, "{cost:?}");
-        drop(reader);
+    for world in World::all() {
+        let node = world.node().await;
+        let mut writer = node.writer(P).await.expect("a writer");
+        let mut done = writer.step(big_step(1)).await.expect("a step");
+        for n in 2..5 {
+            done = writer.step(big_step(n)).await.expect("a step");
+            let before = world.store.counts();
+            let reader = node.reader_at(P, done.checkpoint).await.expect("a reader");
+            let cost = world.store.counts().since(&before);
+            println!("move: {cost:?}");
+            assert!(cost.puts == 0 && cost.lists <= 2 && cost.gets <= 8, "{cost:?}");
+            drop(reader);
+        }
+        let _ = done;
+        node.close().await;
     }
-    let _ = done;
-    node.close().await;
 }
 
 #[tokio::test(start_paused = true)]
@@ -73,35 +74,88 @@ async fn at_rest_nothing_is_asked_of_the_store() {
 
 #[tokio::test]
 async fn a_get_of_a_plain_row_reads_one_block_however_many_tables_there_are() {
-    let world = World::memory();
-    let (node, cold) = (world.node().await, world.node().await);
-    let mut writer = node.writer(P).await.expect("a writer");
-    let mut done = None;
-    for n in 1..=7 {
-        done = Some(writer.step(big_step(n)).await.expect("a step"));
-    }
-    let reader = cold.reader_at(P, done.expect("steps").checkpoint).await.expect("a reader");
-    // Warms filters and the indexes of tables that hold the names asked for.
-    for n in 1..=7 {
-        text(&reader, &format!("{n}-0")).await.expect("a record");
-    }
-    for n in 1..=7 {
+    for world in World::all() {
+        let (node, cold) = (world.node().await, world.node().await);
+        let mut writer = node.writer(P).await.expect("a writer");
+        let mut done = None;
+        for n in 1..=7 {
+            done = Some(writer.step(big_step(n)).await.expect("a step"));
+        }
+        let reader = cold.reader_at(P, done.expect("steps").checkpoint).await.expect("a reader");
+        // Warms filters and the indexes of tables that hold the names asked for.
+        for n in 1..=7 {
+            text(&reader, &format!("{n}-0")).await.expect("a record");
+        }
+        for n in 1..=7 {
+            let before = world.store.counts();
+            text(&reader, &format!("{n}-200")).await.expect("a record");
+            let cost = world.store.counts().since(&before);
+            assert!(cost.gets <= 2, "{n}: {cost:?}");
+            let before = world.store.counts();
+            text(&reader, &format!("{n}-200")).await.expect("a record");
+            assert_eq!(world.store.counts().since(&before).requests(), 0, "cached");
+        }
+        // The newest row is a Put in the newest table: one block, or two on a false positive.
         let before = world.store.counts();
-        text(&reader, &format!("{n}-200")).await.expect("a record");
+        text(&reader, "7-100").await.expect("a record");
         let cost = world.store.counts().since(&before);
-        assert!(cost.gets <= 2, "{n}: {cost:?}");
+        assert!(cost.gets <= 1, "{cost:?}");
         let before = world.store.counts();
-        text(&reader, &format!("{n}-200")).await.expect("a record");
-        assert_eq!(world.store.counts().since(&before).requests(), 0, "cached");
+        assert_eq!(text(&reader, "nothing").await, None);
+        assert!(world.store.counts().since(&before).gets <= 1);
+        node.close().await;
+        cold.close().await;
     }
-    // The newest row is a Put in the newest table: one block, or two on a false positive.
-    let before = world.store.counts();
-    text(&reader, "7-100").await.expect("a record");
-    let cost = world.store.counts().since(&before);
-    assert!(cost.gets <= 1, "{cost:?}");
-    let before = world.store.counts();
-    assert_eq!(text(&reader, "nothing").await, None);
-    assert!(world.store.counts().since(&before).gets <= 1);
-    node.close().await;
-    cold.close().await;
+}
+
+#[tokio::test]
+async fn a_start_or_a_take_over_asks_little_however_many_steps_there_were() {
+    for world in World::all() {
+        let node = world.node().await;
+        let mut writer = node.writer(P).await.expect("a writer");
+        for n in 1..=60 {
+            writer.step(step(vec![row(&format!("{n}"), n, "x", true)], n)).await.expect("a step");
+            writer.maintain().await.expect("maintenance");
+        }
+        // With the last step's lease, and where that is over.
+        for (hours, puts) in [(0, 0), (2, 1)] {
+            world.clock.by_hours(hours);
+            let cold = world.node().await;
+            let before = world.store.counts();
+            let reader = cold.reader_latest(P).await.expect("a look").expect("a reader");
+            let cost = world.store.counts().since(&before);
+            println!("start, {hours} h later: {cost:?}");
+            assert!(cost.puts == puts && cost.lists <= 3 && cost.gets <= 16, "{cost:?}");
+            let before = world.store.counts();
+            let next = cold.writer_after(P, reader.writer_epoch()).await.expect("a take-over");
+            let cost = world.store.counts().since(&before);
+            println!("take-over: {cost:?}");
+            assert!(cost.puts_and_lists() <= 6 && cost.gets <= 20, "{cost:?}");
+            drop(next);
+            cold.close().await;
+        }
+        node.close().await;
+    }
+}
+
+#[tokio::test]
+async fn a_collection_asks_for_each_file_it_deletes_and_little_besides() {
+    for world in World::all() {
+        let node = world.node().await;
+        let mut writer = node.writer(P).await.expect("a writer");
+        for n in 1..=60 {
+            writer.step(step(vec![row(&format!("{n}"), n, "x", true)], n)).await.expect("a step");
+            writer.maintain().await.expect("maintenance");
+        }
+        world.clock.by_hours(3);
+        writer.step(step(vec![row("later", 100, "x", true)], 100)).await.expect("a step");
+        let before = world.store.counts();
+        assert!(writer.maintain().await.expect("maintenance").collected);
+        let cost = world.store.counts().since(&before);
+        println!("collection after 60 steps: {cost:?}");
+        assert!(cost.deletes >= 60, "{cost:?}");
+        assert!(cost.puts_and_lists() <= 12, "{cost:?}");
+        assert!(cost.gets <= 30 + cost.deletes, "{cost:?}");
+        node.close().await;
+    }
 }

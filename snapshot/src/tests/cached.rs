@@ -38,36 +38,39 @@ async fn read_all(world: &World, options: SnapshotOptions, at: crate::Checkpoint
 
 #[tokio::test(flavor = "multi_thread")]
 async fn blocks_are_found_on_disk_after_a_restart() {
-    let world = World::memory();
-    let folder = tempfile::tempdir().expect("a temp folder");
-    let at = one_step(&world).await;
-    let (on_disk, cold) = read_all(&world, with_disk(folder.path()), at).await;
-    assert!(on_disk, "on disk");
-    assert!(cold > 0, "read from the store");
-    let (_, warm) = read_all(&world, with_disk(folder.path()), at).await;
-    assert_eq!(warm, 0, "after {cold} cold reads");
+    for world in World::all() {
+        let folder = tempfile::tempdir().expect("a temp folder");
+        let at = one_step(&world).await;
+        let (on_disk, cold) = read_all(&world, with_disk(folder.path()), at).await;
+        assert!(on_disk, "on disk");
+        assert!(cold > 0, "read from the store");
+        let (_, warm) = read_all(&world, with_disk(folder.path()), at).await;
+        assert_eq!(warm, 0, "after {cold} cold reads");
+    }
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_damaged_folder_costs_reads_and_nothing_else() {
-    let world = World::memory();
-    let folder = tempfile::tempdir().expect("a temp folder");
-    let at = one_step(&world).await;
-    read_all(&world, with_disk(folder.path()), at).await;
-    for part in ["blocks", "meta"] {
-        for (index, entry) in
-            std::fs::read_dir(folder.path().join(part)).expect("a folder").enumerate()
-        {
-            let path = entry.expect("an entry").path();
-            let len = std::fs::metadata(&path).expect("a file").len();
-            match index % 3 {
-                0 => std::fs::write(&path, vec![0xa5; len.min(1 << 20) as usize]).expect("damage"),
-                1 => std::fs::write(&path, b"short").expect("damage"),
-                _ => std::fs::remove_file(&path).expect("damage"),
+    for world in World::all() {
+        let folder = tempfile::tempdir().expect("a temp folder");
+        let at = one_step(&world).await;
+        read_all(&world, with_disk(folder.path()), at).await;
+        for part in ["blocks", "meta"] {
+            for (index, entry) in
+                std::fs::read_dir(folder.path().join(part)).expect("a folder").enumerate()
+            {
+                let path = entry.expect("an entry").path();
+                let len = std::fs::metadata(&path).expect("a file").len();
+                match index % 3 {
+                    0 => std::fs::write(&path, vec![0xa5; len.min(1 << 20) as usize])
+                        .expect("damage"),
+                    1 => std::fs::write(&path, b"short").expect("damage"),
+                    _ => std::fs::remove_file(&path).expect("damage"),
+                }
             }
         }
+        read_all(&world, with_disk(folder.path()), at).await;
     }
-    read_all(&world, with_disk(folder.path()), at).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -57,7 +57,7 @@ async fn fail_every_call(world: fn() -> World, when: When, once: bool, retried: 
 
 #[tokio::test]
 async fn an_outage_at_any_call_leaves_the_whole_step_or_nothing() {
-    for world in [World::memory, World::folder] {
+    for world in World::kinds() {
         fail_every_call(world, When::Before, false, false).await;
         fail_every_call(world, When::After, false, false).await;
     }
@@ -65,7 +65,7 @@ async fn an_outage_at_any_call_leaves_the_whole_step_or_nothing() {
 
 #[tokio::test]
 async fn one_failure_at_any_call_leaves_the_whole_step_or_nothing() {
-    for world in [World::memory, World::folder] {
+    for world in World::kinds() {
         fail_every_call(world, When::Before, true, false).await;
         fail_every_call(world, When::After, true, false).await;
     }
@@ -73,7 +73,7 @@ async fn one_failure_at_any_call_leaves_the_whole_step_or_nothing() {
 
 #[tokio::test]
 async fn one_lost_answer_is_made_up_for_by_a_retry() {
-    for world in [World::memory, World::folder] {
+    for world in World::kinds() {
         fail_every_call(world, When::Before, true, true).await;
         fail_every_call(world, When::After, true, true).await;
     }
@@ -81,14 +81,15 @@ async fn one_lost_answer_is_made_up_for_by_a_retry() {
 
 #[tokio::test]
 async fn a_dead_store_is_reported_and_never_waited_for_without_end() {
-    let world = World::memory();
-    let node = world.node().await;
-    world.fault.refuse_all();
-    let error = node.writer(P).await.err().expect("no store");
-    assert_eq!(error.kind(), ErrorKind::Unavailable, "{error:?}");
-    let error = node.reader_latest(P).await.err().expect("no store");
-    assert_eq!(error.kind(), ErrorKind::Unavailable, "{error:?}");
-    node.close().await;
+    for world in World::all() {
+        let node = world.node().await;
+        world.fault.refuse_all();
+        let error = node.writer(P).await.err().expect("no store");
+        assert_eq!(error.kind(), ErrorKind::Unavailable, "{error:?}");
+        let error = node.reader_latest(P).await.err().expect("no store");
+        assert_eq!(error.kind(), ErrorKind::Unavailable, "{error:?}");
+        node.close().await;
+    }
 }
 
 #[tokio::test(start_paused = true)]

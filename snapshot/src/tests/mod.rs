@@ -1,4 +1,8 @@
-//! The snapshot suite: every claim over a memory store and over a folder.
+//! The snapshot suite: every claim over a memory store, a folder and an S3 server.
+//!
+//! The server is a process of its own, see `tests/s3_server`; where there is none its part is
+//! skipped aloud. Claims about simulated time are shown of memory only, as no other process lives
+//! by that.
 //!
 //! Records are `version micros (8 bytes) ++ text`, and the merge takes the greater bytes, which is
 //! the real merge's order without the record's format.
@@ -9,6 +13,9 @@ mod faults;
 mod grace;
 mod leases;
 mod model;
+#[path = "../../tests/s3_server/mod.rs"]
+#[allow(unreachable_pub, reason = "shared with another package's tests by path")]
+mod s3_server;
 mod steps;
 mod stores;
 
@@ -27,6 +34,7 @@ use crate::{
     Coverage, DueRow, PartitionReader, SnapshotOptions, Snapshots, StepInput, StepRow, Store,
     StoreSettings, fault::FaultStore,
 };
+use s3_server::S3Server;
 
 pub(crate) const P: PartitionId = PartitionId(3);
 
@@ -70,9 +78,35 @@ impl World {
         Self::over(&store, Some(folder))
     }
 
+    /// A root of its own at a server that the whole suite shares; `None` where there is none.
+    fn s3() -> Option<Self> {
+        static ROOTS: AtomicI64 = AtomicI64::new(0);
+        let server = S3Server::shared()?;
+        let settings = StoreSettings {
+            url: server.url(&format!("suite-{}", ROOTS.fetch_add(1, Ordering::Relaxed))),
+            endpoint: Some(server.endpoint.clone()),
+            region: Some("us-east-1".to_owned()),
+            access_key_id: Some(server.access_key_id.clone()),
+            secret_access_key: Some(server.secret_access_key.clone()),
+            path_style: Some(true),
+            allow_http: Some(true),
+        };
+        let store = Store::open(&settings).expect("settings of a store");
+        Some(Self::over(&store, None))
+    }
+
+    /// How to make one of each kind.
+    pub(crate) fn kinds() -> Vec<fn() -> Self> {
+        let mut kinds: Vec<fn() -> Self> = vec![Self::memory, Self::folder];
+        if S3Server::shared().is_some() {
+            kinds.push(|| Self::s3().expect("it was there"));
+        }
+        kinds
+    }
+
     /// One of each kind.
-    pub(crate) fn all() -> [Self; 2] {
-        [Self::memory(), Self::folder()]
+    pub(crate) fn all() -> Vec<Self> {
+        Self::kinds().into_iter().map(|kind| kind()).collect()
     }
 
     fn over(store: &Store, folder: Option<tempfile::TempDir>) -> Self {

@@ -75,15 +75,16 @@ async fn a_reader_keeps_its_step_while_later_ones_commit() {
 
 #[tokio::test]
 async fn steps_go_on_though_no_compaction_ever_ends() {
-    let world = World::memory();
-    let node = world.node().await;
-    let mut writer = node.writer(P).await.expect("a writer");
-    for n in 1..=80 {
-        // The same key each time, as the meta row is.
-        writer.step(step(vec![row("a", n, "v", true)], n)).await.expect("a step");
+    for world in World::all() {
+        let node = world.node().await;
+        let mut writer = node.writer(P).await.expect("a writer");
+        for n in 1..=80 {
+            // The same key each time, as the meta row is.
+            writer.step(step(vec![row("a", n, "v", true)], n)).await.expect("a step");
+        }
+        assert_eq!(writer.l0_tables(), 80);
+        node.close().await;
     }
-    assert_eq!(writer.l0_tables(), 80);
-    node.close().await;
 }
 
 #[tokio::test]
@@ -229,18 +230,19 @@ async fn a_clock_that_went_back_an_hour_delays_no_step() {
 
 #[tokio::test]
 async fn what_is_no_stored_key_is_refused_and_the_writer_goes_on() {
-    let world = World::memory();
-    let node = world.node().await;
-    let mut writer = node.writer(P).await.expect("a writer");
-    for bad in [Bytes::new(), Bytes::from_static(b"\x01m"), Bytes::from(vec![0; 70_000])] {
-        let mut input = step(vec![row("a", 1, "x", true)], 1);
-        input.rows[0].key = bad;
-        let error = writer.step(input).await.expect_err("not a stored key");
-        assert_eq!(error.kind(), ErrorKind::Invalid);
+    for world in World::all() {
+        let node = world.node().await;
+        let mut writer = node.writer(P).await.expect("a writer");
+        for bad in [Bytes::new(), Bytes::from_static(b"\x01m"), Bytes::from(vec![0; 70_000])] {
+            let mut input = step(vec![row("a", 1, "x", true)], 1);
+            input.rows[0].key = bad;
+            let error = writer.step(input).await.expect_err("not a stored key");
+            assert_eq!(error.kind(), ErrorKind::Invalid);
+        }
+        let done = writer.step(step(vec![row("a", 1, "x", true)], 1)).await.expect("a step");
+        assert_eq!(done.meta.step, StepNumber(1));
+        node.close().await;
+        let closed = node.writer(P).await.err().expect("closed");
+        assert_eq!(closed.kind(), ErrorKind::Closed);
     }
-    let done = writer.step(step(vec![row("a", 1, "x", true)], 1)).await.expect("a step");
-    assert_eq!(done.meta.step, StepNumber(1));
-    node.close().await;
-    let closed = node.writer(P).await.err().expect("closed");
-    assert_eq!(closed.kind(), ErrorKind::Closed);
 }

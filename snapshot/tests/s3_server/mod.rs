@@ -3,11 +3,16 @@
 //! `TAKO_TEST_S3` names the URL of a running one (with `AWS_ACCESS_KEY_ID` and
 //! `AWS_SECRET_ACCESS_KEY` where `minioadmin` is not right for both). Otherwise `minio` or
 //! `moto_server`, from `target/tools` or the PATH, runs on a port of the system's choosing with its
-//! data in a temporary folder. Without any of them a test is skipped aloud, or fails where
-//! `TAKO_REQUIRE_S3` is set. Invariant: a server that was started here ends with the test process,
-//! however that ends: it is killed by its own process id when its shell's standard input closes.
+//! data in a temporary folder; `TAKO_TEST_S3=minio` or `=moto` takes that one only. Without any of
+//! them a test is skipped aloud, or fails where `TAKO_REQUIRE_S3` is set.
 //!
-//! Used by `snapshot/tests/s3.rs` and, by path, by `cmd/tako/tests/process/`.
+//! Invariant: a server that was started here ends with the test process, however that ends, and its
+//! folder is removed: when its shell's standard input closes, that kills it by its own process id.
+//! It listens on loopback only.
+//!
+//! Used by `snapshot/tests/s3.rs` and, by path, by the suite in `snapshot/src/tests`, by
+//! `cmd/tako/tests/process/` and by `tests/chaos`.
+#![allow(dead_code, reason = "each package uses its own part")]
 
 use std::{
     env, fs,
@@ -16,6 +21,7 @@ use std::{
     net::{TcpListener, TcpStream},
     path::{Path, PathBuf},
     process::{Child, Command, Stdio},
+    sync::OnceLock,
     thread,
     time::{Duration, Instant},
 };
@@ -23,15 +29,18 @@ use std::{
 /// The bucket of all tests; each test takes a prefix of its own.
 pub const BUCKET: &str = "tako-test";
 
-const SKIPPED: &str = "SKIPPED: no S3 server (MinIO or moto) found; to get one: python3 -m venv \
-    target/tools/moto && target/tools/moto/bin/pip install 'moto[server]', or put `minio` on the \
-    PATH, or set TAKO_TEST_S3=http://HOST:PORT";
+const SKIPPED: &str = "SKIPPED: no S3 server found; to get one: examples/minio/get-minio.sh, or \
+    TAKO_TEST_S3=http://HOST:PORT; docs/testing.md has more";
+const MINIO: &str = "minio";
+const MOTO: &str = "moto_server";
 const DEFAULT_KEY: &str = "minioadmin";
 const START_DEADLINE: Duration = Duration::from_secs(60);
 const IO_DEADLINE: Duration = Duration::from_secs(10);
 
-/// Kills the server when standard input ends, which it does with the test process.
-const KEEPER: &str = r#""$@" & server=$!; cat > /dev/null; kill -9 "$server"; wait "$server""#;
+/// Kills the server when standard input ends, which it does with the test process, and removes the
+/// folder, which is the first argument.
+const KEEPER: &str = r#"folder=$1; shift; "$@" & server=$!; cat > /dev/null; kill -9 "$server"
+    wait "$server"; rm -rf -- "$folder""#;
 
 /// A server with [`BUCKET`] in it.
 pub struct S3Server {
@@ -41,13 +50,8 @@ pub struct S3Server {
     pub access_key_id: String,
     /// And the secret.
     pub secret_access_key: String,
-    started: Option<Started>,
-}
-
-/// A process of ours and its folder.
-struct Started {
-    keeper: Child,
-    _folder: tempfile::TempDir,
+    /// The shell around a server that was started here.
+    keeper: Option<Child>,
 }
 
 enum Program {
@@ -61,11 +65,17 @@ impl S3Server {
     /// # Panics
     /// When there is none and there has to be one, or when one does not come up.
     pub fn find() -> Option<Self> {
-        let named = env::var("TAKO_TEST_S3").ok().filter(|url| !url.is_empty());
-        let server = match (named, Program::find()) {
-            (Some(url), _) => Self::named(url.trim_end_matches('/')),
-            (None, Some(program)) => program.start(),
-            (None, None) => {
+        let named = env::var("TAKO_TEST_S3").unwrap_or_default();
+        let programs: &[&str] = match named.as_str() {
+            "" => &[MINIO, MOTO],
+            "minio" => &[MINIO],
+            "moto" => &[MOTO],
+            _ => &[],
+        };
+        let server = match Program::find(programs) {
+            _ if programs.is_empty() => Self::named(named.trim_end_matches('/')),
+            Some(program) => program.start(),
+            None => {
                 assert!(env::var_os("TAKO_REQUIRE_S3").is_none(), "{SKIPPED}");
                 // Past the capture of the test harness, which hides what passes.
                 let _ = writeln!(io::stderr(), "\n{SKIPPED}\n");
@@ -74,6 +84,21 @@ impl S3Server {
         };
         server.make_bucket();
         Some(server)
+    }
+
+    /// One for all tests of this process.
+    ///
+    /// # Panics
+    /// As [`Self::find`].
+    pub fn shared() -> Option<&'static Self> {
+        static SHARED: OnceLock<Option<S3Server>> = OnceLock::new();
+        SHARED.get_or_init(Self::find).as_ref()
+    }
+
+    /// Whether it ends when this is dropped.
+    #[must_use]
+    pub fn is_ours(&self) -> bool {
+        self.keeper.is_some()
     }
 
     /// URL of a root that no other test uses.
@@ -90,7 +115,7 @@ impl S3Server {
             endpoint: url.to_owned(),
             access_key_id: key("AWS_ACCESS_KEY_ID"),
             secret_access_key: key("AWS_SECRET_ACCESS_KEY"),
-            started: None,
+            keeper: None,
         }
     }
 
@@ -111,15 +136,16 @@ impl S3Server {
 
 impl Drop for S3Server {
     fn drop(&mut self) {
-        if let Some(started) = &mut self.started {
-            drop(started.keeper.stdin.take());
-            let _ = started.keeper.wait();
+        if let Some(keeper) = &mut self.keeper {
+            drop(keeper.stdin.take());
+            let _ = keeper.wait();
         }
     }
 }
 
 impl Program {
-    fn find() -> Option<Self> {
+    /// The first of the programs with these names.
+    fn find(names: &[&str]) -> Option<Self> {
         let tools = Path::new(env!("CARGO_MANIFEST_DIR"))
             .ancestors()
             .map(|folder| folder.join("target/tools"))
@@ -127,33 +153,40 @@ impl Program {
         let tools = tools.into_iter().flat_map(|tools| [tools.join("moto/bin"), tools]);
         let path = env::var_os("PATH").unwrap_or_default();
         let folders: Vec<PathBuf> = tools.chain(env::split_paths(&path)).collect();
-        folders.iter().find_map(|folder| {
-            let has = |name| Some(folder.join(name)).filter(|program| program.is_file());
-            let minio = has("minio").map(Self::Minio);
-            minio.or_else(|| has("moto_server").map(Self::Moto))
-        })
+        let (name, program) = names.iter().find_map(|name| {
+            let mut programs = folders.iter().map(|folder| folder.join(name));
+            Some((*name, programs.find(|program| program.is_file())?))
+        })?;
+        Some(if name == MINIO { Self::Minio(program) } else { Self::Moto(program) })
     }
 
     /// Starts it and waits until it answers.
     fn start(&self) -> S3Server {
-        let folder = tempfile::tempdir().expect("a temp folder");
+        let folder = tempfile::tempdir().expect("a temp folder").keep();
         let listener = TcpListener::bind("127.0.0.1:0").expect("a free port");
         let port = listener.local_addr().expect("its address").port();
         drop(listener);
         let address = format!("127.0.0.1:{port}");
-        let log_path = folder.path().join("log");
+        let log_path = folder.join("log");
         let log = File::create(&log_path).expect("a log");
 
         let mut command = Command::new("sh");
-        command.args(["-c", KEEPER, "s3-server"]);
+        command.args(["-c", KEEPER, "s3-server"]).arg(&folder);
         let ready = match self {
             Self::Minio(program) => {
-                let data = folder.path().join("data");
-                // A folder is a bucket: no signed request is needed to make it.
-                fs::create_dir_all(data.join(BUCKET)).expect("a bucket");
-                command.arg(program).args(["server", "--quiet", "--address", &address]).arg(data);
+                // A folder in each drive is a bucket: no signed request is needed to make it.
+                for drive in 1..=4 {
+                    fs::create_dir_all(folder.join(format!("drive{drive}/{BUCKET}")))
+                        .expect("a bucket");
+                }
+                command.arg(program).args(["server", "--quiet", "--address", &address]);
+                command.arg(folder.join("drive{1...4}"));
+                // Drives may be folders of one disk.
+                command.env("MINIO_CI_CD", "on");
                 command.env("MINIO_ROOT_USER", DEFAULT_KEY);
                 command.env("MINIO_ROOT_PASSWORD", DEFAULT_KEY);
+                // Else it serves a console at a port of all addresses, and looks for updates.
+                command.env("MINIO_BROWSER", "off").env("MINIO_UPDATE", "off");
                 "/minio/health/ready"
             }
             Self::Moto(program) => {
@@ -171,7 +204,7 @@ impl Program {
             endpoint: format!("http://{address}"),
             access_key_id: DEFAULT_KEY.to_owned(),
             secret_access_key: DEFAULT_KEY.to_owned(),
-            started: Some(Started { keeper, _folder: folder }),
+            keeper: Some(keeper),
         };
         let until = Instant::now() + START_DEADLINE;
         while !request(&address, "GET", ready).is_ok_and(|status| status == 200) {

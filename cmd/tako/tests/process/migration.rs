@@ -1,4 +1,5 @@
-//! A cluster moves from three nodes to others while clients write and read, and is stopped half way.
+//! A cluster moves from three nodes to others while clients write and read, and is stopped half
+//! way: over a folder and over an S3 server.
 
 use std::{
     sync::atomic::{AtomicBool, Ordering},
@@ -8,14 +9,16 @@ use std::{
 use rustix::process::Signal;
 use serde_json::Value;
 
-use crate::support::{Cluster, http, json, must_get, must_put, signal, wait_for};
+use crate::{
+    s3_server::S3Server,
+    support::{Cluster, http, json, must_get, must_put, signal, wait_for},
+};
 
 const D: (&str, &[usize]) = ("d", &[1, 2, 3]);
 const T: (&str, &[usize]) = ("t", &[2, 3, 4]);
 
 /// Three nodes that serve, the fourth not started.
-fn started() -> Cluster {
-    let mut cluster = Cluster::new(4);
+fn started(mut cluster: Cluster) -> Cluster {
     cluster.configure_move("1s", &[D, T], "d", None);
     cluster.start();
     for n in 0..20 {
@@ -42,7 +45,17 @@ fn order(cluster: &Cluster, active: &str, target: Option<&str>) {
 
 #[test]
 fn a_cluster_moves_to_other_nodes_while_clients_write_and_nothing_fails_or_is_lost() {
-    let mut cluster = started();
+    moves_to_other_nodes(Cluster::new(4));
+}
+
+#[test]
+fn over_s3_a_cluster_moves_to_other_nodes_and_nothing_fails_or_is_lost() {
+    let Some(server) = S3Server::shared() else { return };
+    moves_to_other_nodes(Cluster::over_s3(4, server, "move"));
+}
+
+fn moves_to_other_nodes(cluster: Cluster) {
+    let mut cluster = started(cluster);
     let (proxy, done) = (cluster.proxy, AtomicBool::new(false));
     let written = thread::scope(|scope| {
         let writer = scope.spawn(|| {
@@ -83,7 +96,17 @@ fn a_cluster_moves_to_other_nodes_while_clients_write_and_nothing_fails_or_is_lo
 
 #[test]
 fn a_migration_is_given_up_half_way_and_nothing_is_lost() {
-    let mut cluster = started();
+    is_given_up(Cluster::new(4));
+}
+
+#[test]
+fn over_s3_a_migration_is_given_up_half_way_and_nothing_is_lost() {
+    let Some(server) = S3Server::shared() else { return };
+    is_given_up(Cluster::over_s3(4, server, "given-up"));
+}
+
+fn is_given_up(cluster: Cluster) {
+    let mut cluster = started(cluster);
     order(&cluster, "d", Some("t"));
     cluster.start_by_hand("node", "n4");
     wait_for_phase(&cluster, Some("write-both"));

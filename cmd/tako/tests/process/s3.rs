@@ -14,16 +14,8 @@ const GOSSIP: Duration = Duration::from_secs(5);
 
 #[test]
 fn with_all_processes_killed_and_all_data_folders_deleted_everything_is_read_from_s3() {
-    let Some(server) = S3Server::find() else { return };
-    let mut cluster = Cluster::new(3);
-    cluster.arguments = vec!["--store".to_owned(), server.url("process")];
-    cluster.environment = vec![
-        ("AWS_ENDPOINT", server.endpoint.clone()),
-        ("AWS_ALLOW_HTTP", "true".to_owned()),
-        ("AWS_REGION", "us-east-1".to_owned()),
-        ("AWS_ACCESS_KEY_ID", server.access_key_id.clone()),
-        ("AWS_SECRET_ACCESS_KEY", server.secret_access_key.clone()),
-    ];
+    let Some(server) = S3Server::shared() else { return };
+    let mut cluster = Cluster::over_s3(3, server, "process");
     cluster.start();
     for n in 0..40 {
         must_put(cluster.proxy, &format!("key/{n}"), &format!("value {n}"));

@@ -15,6 +15,8 @@ use std::{
 use rustix::process::{Pid, Signal, kill_process};
 use serde_json::Value;
 
+use crate::s3_server::S3Server;
+
 /// Everything here takes seconds at most; a loaded machine gets more.
 pub(crate) const DEADLINE: Duration = Duration::from_secs(60);
 const IO_DEADLINE: Duration = Duration::from_secs(20);
@@ -151,6 +153,20 @@ impl Cluster {
             environment: Vec::new(),
         };
         cluster.configure("1s", nodes);
+        cluster
+    }
+
+    /// The same, with its snapshots at a server.
+    pub(crate) fn over_s3(nodes: usize, server: &S3Server, test: &str) -> Self {
+        let mut cluster = Self::new(nodes);
+        cluster.arguments = vec!["--store".to_owned(), server.url(test)];
+        cluster.environment = vec![
+            ("AWS_ENDPOINT", server.endpoint.clone()),
+            ("AWS_ALLOW_HTTP", "true".to_owned()),
+            ("AWS_REGION", "us-east-1".to_owned()),
+            ("AWS_ACCESS_KEY_ID", server.access_key_id.clone()),
+            ("AWS_SECRET_ACCESS_KEY", server.secret_access_key.clone()),
+        ];
         cluster
     }
 
@@ -305,11 +321,16 @@ impl Cluster {
         let log = File::create(self.var().join(format!("log/{id}.log"))).expect("a log");
         let mut command = Command::new(env!("CARGO_BIN_EXE_tako"));
         command.args([role, "--id", id, "--stop-with-parent"]);
-        command.arg("--var").arg(self.var());
+        command.arg("--var").arg(self.var()).envs(self.environment.iter().cloned());
         if role == "coordinator" {
             command.arg("--config").arg(self.config());
+        }
+        if role != "proxy" && !self.arguments.is_empty() {
+            command.args(&self.arguments);
+        } else if role == "coordinator" {
             command.arg("--store").arg(format!("file://{}/store", self.var().display()));
-        } else {
+        }
+        if role != "coordinator" {
             command.args(["--coordinator", &format!("127.0.0.1:{}", self.coordinator)]);
         }
         if role == "proxy" {
