@@ -16,7 +16,8 @@ use crate::{
     ConfigStore, CoordinatorError,
     files::Files,
     http::{self, Document},
-    publisher::{Publisher, first, parse, read_at_rest},
+    publish::{first, parse, read_at_rest},
+    publisher::Publisher,
     server,
 };
 

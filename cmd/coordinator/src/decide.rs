@@ -2,7 +2,8 @@
 //!
 //! Rules: a file that asks for nothing new changes nothing; one that does must be allowed to follow
 //! what is in force ([`check_change`], or the migration under way); it gets the next number, or its
-//! own if that is higher. Numbers only grow. What a migration does by itself is decided in
+//! own if that is higher. Numbers only grow. Where coordinators share a store, the master of the
+//! document in force gives the next one; a file with a number of its own may come from any of them. What a migration does by itself is decided in
 //! `migration/phases.rs`.
 
 use std::path::Path;
@@ -33,9 +34,20 @@ pub(crate) struct Numbering<'a> {
 }
 
 impl Numbering<'_> {
-    /// Whose affair the next number is, where it is not this coordinator's.
-    pub(crate) fn other_master(self, config: &Config) -> Option<&String> {
-        config.master_coordinator.as_ref().filter(|master| self.shared && *master != self.id)
+    /// Whose affair the next number is while `config` is in force, where it is not this
+    /// coordinator's.
+    pub(crate) fn other_master(self, config: &Config) -> Option<&str> {
+        config.master().filter(|master| self.shared && *master != self.id)
+    }
+
+    /// The same for a document that comes after `in_force`. What is published decides, for the file
+    /// of a coordinator that was away may be an older one; the first document of all goes by itself.
+    fn other(self, in_force: Option<&Published>, file: &Config) -> Option<String> {
+        let master = match in_force {
+            Some(document) => self.other_master(&document.config),
+            None => self.other_master(file).filter(|_| file.master_coordinator.is_some()),
+        };
+        master.map(str::to_owned)
     }
 }
 
@@ -56,9 +68,14 @@ pub(crate) fn decide(
     // The numbers that a migration gave out are in no file.
     let moving = in_force.is_some_and(|document| document.migration.is_some());
     let publish = |number| Ok(Decision::Publish(number, Box::new(config), migration));
+    let next = last.saturating_add(1);
+    let by_master = || match numbering.other(in_force, file) {
+        Some(master) => Err(CoordinatorError::NotMaster { master, in_force: last }),
+        None => Ok(next),
+    };
     match file.epoch {
         Some(claimed) if same && claimed <= last => Ok(Decision::Keep),
-        Some(claimed) if claimed <= last && moving => publish(last.saturating_add(1)),
+        Some(claimed) if claimed <= last && moving => publish(by_master()?),
         Some(claimed) if claimed == last && in_force.is_some() => {
             Err(CoordinatorError::EpochConflict { number: claimed, place: "what is published" })
         }
@@ -67,10 +84,7 @@ pub(crate) fn decide(
         }
         Some(claimed) => publish(claimed),
         None if same => Ok(Decision::Keep),
-        None => match numbering.other_master(file) {
-            Some(master) => Err(CoordinatorError::NotMaster { master: master.clone() }),
-            None => publish(last.saturating_add(1)),
-        },
+        None => publish(by_master()?),
     }
 }
 
@@ -79,17 +93,31 @@ fn wanted(
     in_force: Option<&Published>,
     file: &Config,
 ) -> Result<(Config, Option<Migration>), ConfigError> {
-    let Some(document) = in_force else { return Ok((file.clone(), begun(file))) };
-    let (Some(migration), Some(order)) = (&document.migration, order(document, file)?) else {
-        check_change(&document.config, file)?;
+    let Some(document) = in_force else {
+        no_loss(file)?;
         return Ok((file.clone(), begun(file)));
     };
-    let unchanged = || ((*document.config).clone(), Some(migration.clone()));
+    let (Some(migration), Some(order)) = (&document.migration, order(document, file)?) else {
+        check_change(&document.config, file)?;
+        // What is left of an order that was carried out is no harm, until it would be the next one's.
+        if document.config.sha256() != file.sha256() {
+            no_loss(file)?;
+        }
+        return Ok((file.clone(), begun(file)));
+    };
+    // Settings wait for the end of the move; who gives the numbers does not, for a coordinator that
+    // takes over carries the order out.
+    let unchanged = || {
+        let mut config = (*document.config).clone();
+        config.coordinators.clone_from(&file.coordinators);
+        config.master_coordinator.clone_from(&file.master_coordinator);
+        (config, Some(migration.clone()))
+    };
     let other = &migration.other;
     Ok(match (order, migration.phase) {
         (Order::Hold, _) => (file.clone(), Some(migration.clone())),
         (_, Phase::Leave) => (leaving(document, file, other), Some(migration.clone())),
-        (Order::Finish, _) => unchanged(),
+        (Order::Promote | Order::Finish, _) => unchanged(),
         // Nothing was written to the other one.
         (Order::Abort, Phase::Join) => (file.clone(), None),
         (Order::Abort, Phase::WriteBoth) if migration.barrier.is_empty() => {
@@ -103,6 +131,15 @@ fn wanted(
             (config, Some(Migration { phase: Phase::WriteBoth, ..migration.clone() }))
         }
     })
+}
+
+/// Nodes are given up while a move waits for them, not beforehand: until then they may come back.
+fn no_loss(file: &Config) -> Result<(), ConfigError> {
+    if file.accept_loss.is_empty() {
+        return Ok(());
+    }
+    Err(ConfigError::new("migration.accept_loss", "no migration is under way")
+        .remedy("remove it; name nodes once a migration waits for them"))
 }
 
 /// The beginning of the move that a file asks for.

@@ -49,10 +49,15 @@ pub enum CoordinatorError {
         place: &'static str,
     },
     /// The document differs from the one in force, and another coordinator gives the numbers.
-    #[error("the document has no epoch and the master coordinator `{master}` gives the numbers")]
+    #[error(
+        "the document has no epoch and the master coordinator `{master}` gives the numbers; order it \
+         there, or, if that one is gone for good, name another master and an epoch above {in_force}"
+    )]
     NotMaster {
         /// Who does.
         master: String,
+        /// The number in force.
+        in_force: u64,
     },
     /// The configuration does not know this coordinator.
     #[error("the configuration has no coordinator `{id}`; it has: {known}")]
@@ -79,6 +84,16 @@ pub enum CoordinatorError {
 }
 
 impl CoordinatorError {
+    /// Whether the document given is refused for what it says: what is in force goes on.
+    pub(crate) fn is_refusal(&self) -> bool {
+        let conflict = matches!(self, Self::EpochConflict { .. });
+        conflict
+            || matches!(
+                self,
+                Self::Config { .. } | Self::EpochTooLow { .. } | Self::NotMaster { .. }
+            )
+    }
+
     /// What the caller does about it.
     #[must_use]
     pub fn kind(&self) -> ErrorKind {

@@ -9,11 +9,11 @@ use std::{
     sync::Arc,
 };
 
-use tako_journal::{Blocking, Disk, read_up_to};
+use tako_journal::{Blocking, Disk, read_up_to, replace_file};
 use tako_node_core::configuration::kept;
 use tako_types::{config::Published, limits::CONFIGURATION_BYTES_MAX};
 
-use crate::{CoordinatorError, CoordinatorOptions, http::Document};
+use crate::{CoordinatorError, CoordinatorOptions, http::Document, ordered::MARK};
 
 /// See the module.
 #[derive(Debug, Clone)]
@@ -54,6 +54,37 @@ impl Files {
         self.run(&self.config, read).await
     }
 
+    /// Puts `text` in the place of the configuration file, durably, and gives what was there. What
+    /// was written by hand is kept beside it.
+    pub(crate) async fn replace_config(
+        &self,
+        text: String,
+    ) -> Result<Option<Vec<u8>>, CoordinatorError> {
+        let replace = move |disk: &dyn Disk, path: &Path| {
+            let (folder, name) = folder_and_name(path)?;
+            let before = match read_up_to(disk, path, CONFIGURATION_BYTES_MAX + 1) {
+                Ok(before) => Some(before),
+                Err(error) if error.kind() == io::ErrorKind::NotFound => None,
+                Err(error) => return Err(error),
+            };
+            if let Some(by_hand) = before.as_ref().filter(|it| !it.starts_with(MARK.as_bytes())) {
+                replace_file(disk, folder, &format!("{name}.before"), by_hand)?;
+            }
+            replace_file(disk, folder, name, format!("{MARK}{text}").as_bytes())?;
+            Ok(before)
+        };
+        self.run(&self.config, replace).await
+    }
+
+    /// Puts back what [`Self::replace_config`] found.
+    pub(crate) async fn put_back_config(&self, before: Vec<u8>) -> Result<(), CoordinatorError> {
+        let replace = move |disk: &dyn Disk, path: &Path| {
+            let (folder, name) = folder_and_name(path)?;
+            replace_file(disk, folder, name, &before)
+        };
+        self.run(&self.config, replace).await
+    }
+
     /// Makes the folder of documents where it is missing.
     pub(crate) async fn make_folder(&self) -> Result<(), CoordinatorError> {
         self.run(&self.folder, |disk, folder| disk.create_dir(folder)).await
@@ -69,4 +100,10 @@ impl Files {
         let (number, bytes) = (document.published.epoch.number, document.bytes.clone());
         self.run(&self.folder, move |disk, folder| kept::keep(disk, folder, number, &bytes)).await
     }
+}
+
+fn folder_and_name(path: &Path) -> io::Result<(&Path, &str)> {
+    let folder = path.parent().filter(|folder| *folder != Path::new(""));
+    let name = path.file_name().and_then(|name| name.to_str());
+    Ok((folder.unwrap_or(Path::new(".")), name.ok_or(io::ErrorKind::InvalidInput)?))
 }

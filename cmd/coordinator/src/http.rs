@@ -1,26 +1,49 @@
 //! What the coordinator answers over HTTP: `/configuration`, `/healthz`, `/status`.
 //!
-//! Answers come from memory alone; a request costs no file, store or lock that is held for long.
+//! What is asked is answered from memory alone: it costs no file, store or lock that is held for
+//! long. What is ordered (`PUT /configuration`) is in `ordered.rs`.
 
-use std::sync::{Arc, Mutex, PoisonError};
+use std::{
+    collections::BTreeSet,
+    sync::{Arc, Mutex, PoisonError},
+};
 
 use axum::{
     Json, Router,
-    extract::State,
+    extract::{DefaultBodyLimit, State},
     http::{HeaderMap, StatusCode, header},
     response::{IntoResponse, Response},
     routing::get,
 };
 use bytes::Bytes;
 use serde_json::json;
-use tako_types::config::Published;
-use tokio::sync::watch;
+use tako_types::{NodeId, config::Published};
+use tokio::{
+    sync::{mpsc, watch},
+    time::Instant,
+};
+
+use crate::ordered::{self, BODY_BYTES_MAX, Ordered};
 
 /// A document and the bytes it travels as.
 #[derive(Debug)]
 pub(crate) struct Document {
     pub(crate) published: Published,
     pub(crate) bytes: Bytes,
+}
+
+impl Document {
+    /// What stands for it in `ETag`.
+    pub(crate) fn etag(&self) -> String {
+        let epoch = self.published.epoch;
+        format!("\"{}-{}\"", epoch.number, hex(&epoch.sha256))
+    }
+
+    /// Whether a list as in `If-Match` names it.
+    pub(crate) fn is_one_of(&self, known: &str) -> bool {
+        let etag = self.etag();
+        known.split(',').any(|one| one.trim() == etag || one.trim() == "*")
+    }
 }
 
 /// What the requests read.
@@ -30,6 +53,8 @@ pub(crate) struct Shared {
     pub(crate) document: watch::Receiver<Arc<Document>>,
     pub(crate) troubles: Arc<Mutex<Troubles>>,
     pub(crate) progress: Arc<watch::Sender<Option<Progress>>>,
+    /// Files to be taken, one after the other.
+    pub(crate) orders: mpsc::Sender<Ordered>,
 }
 
 /// How a migration goes on.
@@ -37,10 +62,14 @@ pub(crate) struct Shared {
 pub(crate) struct Progress {
     /// The document that this was said of.
     pub(crate) number: u64,
+    /// Since when that document is being carried out here.
+    pub(crate) since: Instant,
     /// What the file orders.
     pub(crate) goal: &'static str,
     /// Why the next document is not published yet; empty when only the order is missing.
     pub(crate) waits_for: Vec<String>,
+    /// Nodes that the file gives up.
+    pub(crate) gives_up: BTreeSet<NodeId>,
 }
 
 /// What is wrong now, by where it comes from.
@@ -76,6 +105,20 @@ impl Shared {
         is_news
     }
 
+    /// `GET /status` while `document` is in force.
+    pub(crate) fn status(&self, document: &Published) -> serde_json::Value {
+        let epoch = document.epoch;
+        json!({
+            "id": &*self.id,
+            "epoch": { "number": epoch.number, "sha256": hex(&epoch.sha256) },
+            "active_deployment": document.config.active,
+            "master": document.config.master(),
+            "migration": migration(self, document),
+            "warnings": document.config.warnings(),
+            "last_error": self.last_error(),
+        })
+    }
+
     fn last_error(&self) -> Option<String> {
         let troubles = self.troubles.lock().unwrap_or_else(PoisonError::into_inner);
         let Troubles { file, store, migration } = &*troubles;
@@ -84,8 +127,9 @@ impl Shared {
 }
 
 pub(crate) fn router(shared: Shared) -> Router {
+    let limit = DefaultBodyLimit::max(BODY_BYTES_MAX);
     Router::new()
-        .route("/configuration", get(configuration))
+        .route("/configuration", get(configuration).put(ordered::put).layer(limit))
         .route("/healthz", get(async || "ok\n"))
         .route("/status", get(status))
         .with_state(shared)
@@ -93,17 +137,15 @@ pub(crate) fn router(shared: Shared) -> Router {
 
 async fn configuration(State(shared): State<Shared>, headers: HeaderMap) -> Response {
     let document = shared.document.borrow().clone();
-    let epoch = document.published.epoch;
-    let etag = format!("\"{}-{}\"", epoch.number, hex(&epoch.sha256));
-    let known = headers
-        .get(header::IF_NONE_MATCH)
-        .and_then(|value| value.to_str().ok())
-        .is_some_and(|known| known.split(',').any(|one| one.trim() == etag || one.trim() == "*"));
+    let known = headers.get(header::IF_NONE_MATCH).and_then(|value| value.to_str().ok());
     let about = [
-        (header::HeaderName::from_static("x-timestamp"), epoch.number.to_string()),
-        (header::ETAG, etag),
+        (
+            header::HeaderName::from_static("x-timestamp"),
+            document.published.epoch.number.to_string(),
+        ),
+        (header::ETAG, document.etag()),
     ];
-    if known {
+    if known.is_some_and(|known| document.is_one_of(known)) {
         return (StatusCode::NOT_MODIFIED, about).into_response();
     }
     let kind = [(header::CONTENT_TYPE, "application/json")];
@@ -112,15 +154,7 @@ async fn configuration(State(shared): State<Shared>, headers: HeaderMap) -> Resp
 
 async fn status(State(shared): State<Shared>) -> Json<serde_json::Value> {
     let document = shared.document.borrow().clone();
-    let epoch = document.published.epoch;
-    Json(json!({
-        "id": &*shared.id,
-        "epoch": { "number": epoch.number, "sha256": hex(&epoch.sha256) },
-        "active_deployment": document.published.config.active,
-        "migration": migration(&shared, &document.published),
-        "warnings": document.published.config.warnings(),
-        "last_error": shared.last_error(),
-    }))
+    Json(shared.status(&document.published))
 }
 
 /// The migration under way, or null.
@@ -132,8 +166,13 @@ fn migration(shared: &Shared, document: &Published) -> serde_json::Value {
         "phase": migration.phase.as_str(),
         "other": migration.other,
         "goal": progress.as_ref().map(|progress| progress.goal),
+        "accept_loss": progress.as_ref().map(|progress| &progress.gives_up).map(names),
         "waits_for": progress.map(|progress| progress.waits_for),
     })
+}
+
+fn names(nodes: &BTreeSet<NodeId>) -> Vec<&str> {
+    nodes.iter().map(NodeId::as_str).collect()
 }
 
 fn hex(bytes: &[u8]) -> String {

@@ -3,11 +3,12 @@
 //! Flow: file → [`tako_types::config::Config::parse`] → `decide` (may it follow the one in force,
 //! under which number) → `tako_ring::publish` → [`ConfigStore`] (create-only), disk → `GET
 //! /configuration`. A document that is refused changes nothing: the one in force stays, the reason
-//! is logged and shown in `GET /status`. A file that names another deployment is an order, which
+//! is logged and shown in `GET /status`. `PUT /configuration` puts another file in the place of the one
+//! on the disk, if that may follow. A file that names another deployment is an order, which
 //! `migration` carries out in several documents, asking the nodes over RPC.
 //! Network, disk, store and the place of blocking work come in by [`CoordinatorOptions`].
 //! Calls: types, ring, journal (disks), flatbuf (networks), node-core (kept documents). Called by:
-//! `cmd/tako`, `tests/sim`.
+//! `cmd/tako`, `tests/sim`. Commands ask nodes by [`Nodes`] before they order.
 
 mod coordinator;
 mod decide;
@@ -15,10 +16,13 @@ mod error;
 mod files;
 mod http;
 mod migration;
+mod ordered;
+mod publish;
 mod publisher;
 mod server;
 mod store;
 
 pub use coordinator::{Coordinator, CoordinatorOptions, InForce};
 pub use error::CoordinatorError;
+pub use migration::standings::{Nodes, Standings};
 pub use store::{ConfigStore, Created, StoreError};

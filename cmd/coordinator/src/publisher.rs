@@ -2,31 +2,32 @@
 //!
 //! Invariants: a document is in the store (if there is one), then on the disk, then served. The
 //! file is taken only when two looks in a row saw the same bytes, so a half-written one is not;
-//! who is told to look (`reload`, the operator's signals) takes it at once.
+//! who is told to look (`reload`, the operator's signals) takes it at once. A file that may not follow
+//! what is in force changes nothing, and is looked at again when something else is. What comes over
+//! HTTP (`ordered.rs`) takes the file's place, and then goes the same way.
 
-use std::{path::Path, sync::Arc, time::Duration};
+use std::{sync::Arc, time::Duration};
 
-use bytes::Bytes;
 use tako_types::config::{Config, Migration, Published};
 use tokio::{
-    sync::{Notify, watch},
-    time::{Instant, MissedTickBehavior, interval, sleep},
+    sync::{Notify, mpsc, watch},
+    time::{Instant, MissedTickBehavior, interval},
 };
 
 use crate::{
-    ConfigStore, CoordinatorError, CoordinatorOptions, Created,
-    decide::{Decision, Numbering, decide},
+    CoordinatorError, CoordinatorOptions, Created,
+    decide::{Numbering, decide},
     files::Files,
     http::{Document, Progress, Shared, Source},
     migration::{
-        order::{Order, order},
+        order::order,
         phases::{Moment, Next, next},
         standings::Nodes,
     },
+    ordered::{Ordered, Refusal, WAITING_MAX},
+    publish::{into_document, lay_out, parse, publish, warn},
 };
 
-/// How often a create that found its number taken is tried again with a higher one.
-const PUBLISH_TRIES: usize = 8;
 /// How often the nodes of a migration are asked where they stand.
 const DRIVE_EVERY: Duration = Duration::from_millis(250);
 /// How long a phase waits for nodes that it could do without.
@@ -40,6 +41,20 @@ enum Looked {
     Settled,
 }
 
+/// Why an order is not carried out.
+enum Refused {
+    /// Nothing was changed.
+    Before(Refusal),
+    /// The file is there, and will be taken when this is over.
+    After(CoordinatorError),
+}
+
+impl From<Refusal> for Refused {
+    fn from(refusal: Refusal) -> Self {
+        Self::Before(refusal)
+    }
+}
+
 /// See the module.
 pub(crate) struct Publisher {
     options: CoordinatorOptions,
@@ -50,15 +65,18 @@ pub(crate) struct Publisher {
     taken: String,
     /// What the last look saw, where that differs from `taken`.
     seen: Option<String>,
+    /// The number in force when `taken` was refused; it may be allowed to follow another one.
+    refused_at: Option<u64>,
     /// The last good file.
     file: Config,
     nodes: Nodes,
-    /// The document that is being carried out, and since when.
-    driving: Option<(u64, Instant)>,
+    /// Files that come over HTTP.
+    orders: mpsc::Receiver<Ordered>,
 }
 
 impl Publisher {
-    /// Publishes `config`, read as `text`, unless it is in force already.
+    /// Publishes `config`, read as `text`, unless it is in force already. Where it may not follow what
+    /// is in force, that is served: an order that came too late must not keep a coordinator down.
     pub(crate) async fn start(
         options: CoordinatorOptions,
         files: Files,
@@ -66,7 +84,17 @@ impl Publisher {
         text: String,
         config: &Config,
     ) -> Result<Self, CoordinatorError> {
-        let (document, is_new) = publish(&options, &files, in_force, config).await?;
+        let (mut file, mut refused) = (config.clone(), None);
+        let published = publish(&options, &files, in_force.clone(), config).await;
+        let (document, is_new) = match (published, in_force) {
+            (Err(error), Some(in_force)) if error.is_refusal() => {
+                // Goes on as far as the document says.
+                file = (*in_force.published.config).clone();
+                refused = Some(error.to_string());
+                (in_force, false)
+            }
+            (published, _) => published?,
+        };
         if !is_new {
             // It may have come from the store alone, or the disk alone: both shall have it.
             files.keep(&document).await?;
@@ -76,17 +104,24 @@ impl Publisher {
                 let _created: Created = store.create(number, document.bytes.clone()).await?;
             }
         }
-        warn(config);
+        match &refused {
+            None => warn(config),
+            Some(trouble) => tracing::error!(trouble, "the configuration in force stays"),
+        }
+        let refused_at = refused.as_ref().map(|_| document.published.epoch.number);
         let (sender, receiver) = watch::channel(document);
+        let (order, orders) = mpsc::channel(WAITING_MAX);
         let shared = Shared {
             id: options.id.as_str().into(),
             document: receiver,
             troubles: Arc::default(),
             progress: Arc::default(),
+            orders: order,
         };
+        let _is_news = shared.note(Source::File, refused);
         let nodes = Nodes::new(options.network.clone(), &options.id);
-        let (file, driving) = (config.clone(), None);
-        Ok(Self { options, files, sender, shared, taken: text, seen: None, file, nodes, driving })
+        let (taken, seen) = (text, None);
+        Ok(Self { options, files, sender, shared, taken, seen, refused_at, file, nodes, orders })
     }
 
     /// What requests read.
@@ -110,6 +145,9 @@ impl Publisher {
                 _ = ask.tick() => (Source::Store, self.follow().await),
                 () = reload.notified() => (Source::File, self.look(true).await),
                 _ = drive.tick(), if self.is_moving() => (Source::Migration, self.drive().await),
+                Some(ordered) = self.orders.recv() => {
+                    (Source::File, self.answer(ordered).await)
+                }
             };
             let trouble = match result {
                 Ok(Looked::Nothing) => continue,
@@ -134,7 +172,10 @@ impl Publisher {
                 return Err(error);
             }
         };
-        if !at_once {
+        let number = self.sender.borrow().published.epoch.number;
+        // Refused while another document was in force.
+        let is_open = text == self.taken && self.refused_at.is_some_and(|at| at != number);
+        if !at_once && !is_open {
             if text == self.taken {
                 self.seen = None;
                 return Ok(Looked::Nothing);
@@ -147,6 +188,7 @@ impl Publisher {
         self.seen = None;
         let parsed = parse(&self.options.config_path, &text);
         self.taken = text;
+        self.refused_at = None;
         let config = parsed?;
         let in_force = self.sender.borrow().clone();
         let (document, is_new) =
@@ -157,6 +199,7 @@ impl Publisher {
                     if error.kind().retry() {
                         self.taken.clear();
                     }
+                    self.refused_at = error.is_refusal().then_some(number);
                     return Err(error);
                 }
             };
@@ -169,12 +212,49 @@ impl Publisher {
         Ok(Looked::Settled)
     }
 
+    /// Carries out what came over HTTP and says what became of it.
+    async fn answer(&mut self, ordered: Ordered) -> Result<Looked, CoordinatorError> {
+        let Ordered { text, unless_changed, reply } = ordered;
+        let (answer, looked) = match self.order(text, unless_changed.as_deref()).await {
+            Ok(()) => (Ok(self.sender.borrow().clone()), Ok(Looked::Settled)),
+            Err(Refused::Before(refusal)) => (Err(refusal), Ok(Looked::Nothing)),
+            Err(Refused::After(error)) => (Err(Refusal::later(&error)), Err(error)),
+        };
+        // Who asked may have gone.
+        let _ = reply.send(answer);
+        looked
+    }
+
+    /// Puts `text` in the place of the file, if it may follow what is in force, and takes it.
+    async fn order(&mut self, text: String, unless: Option<&str>) -> Result<(), Refused> {
+        let before = |error: CoordinatorError| Refused::Before(Refusal::of(&error));
+        // Errors are to name the lines of what came.
+        let config = Config::parse(&text).map_err(|error| Refusal::Text(error.to_string()))?;
+        self.follow().await.map_err(before)?;
+        let in_force = self.sender.borrow().clone();
+        if unless.is_some_and(|known| !in_force.is_one_of(known)) {
+            return Err(Refusal::Changed(in_force).into());
+        }
+        let path = &self.options.config_path;
+        decide(Some(&in_force.published), &config, path, self.numbering()).map_err(before)?;
+        let former = self.files.replace_config(text).await.map_err(before)?;
+        let taken = self.look(true).await.map(|_| ());
+        // Another coordinator was faster. What was refused must not be taken later.
+        if let (Err(error), Some(former)) = (&taken, former)
+            && error.is_refusal()
+        {
+            self.files.put_back_config(former).await.map_err(Refused::After)?;
+        }
+        taken.map_err(Refused::After)
+    }
+
     fn numbering(&self) -> Numbering<'_> {
         Numbering { id: &self.options.id, shared: self.options.store.is_some() }
     }
 
     fn is_moving(&self) -> bool {
-        self.sender.borrow().published.migration.is_some() || self.driving.is_some()
+        let in_force = self.sender.borrow();
+        in_force.published.migration.is_some() || self.shared.progress.borrow().is_some()
     }
 
     /// Takes the migration under way one step further, if the nodes are ready for it.
@@ -183,7 +263,7 @@ impl Publisher {
         let document = &in_force.published;
         // The master's affair; the file here may be an older one.
         if self.numbering().other_master(&document.config).is_some() {
-            self.driving = None;
+            self.shared.progress.send_replace(None);
             return Ok(Looked::Nothing);
         }
         let number = document.epoch.number;
@@ -192,25 +272,21 @@ impl Publisher {
             source: Box::new(error),
         };
         let Some(order) = order(document, &self.file).map_err(refused)? else {
-            self.driving = None;
             self.shared.progress.send_replace(None);
             return Ok(Looked::Settled);
         };
-        let since = match self.driving {
-            Some((driven, since)) if driven == number => since,
-            _ => self.driving.insert((number, Instant::now())).1,
+        let since = match &*self.shared.progress.borrow() {
+            Some(progress) if progress.number == number => progress.since,
+            _ => Instant::now(),
         };
         let standings = self.nodes.standings(document).await;
         let patient = since.elapsed() < PATIENCE;
         let (file, standings) = (&self.file, &standings);
         let next = next(&Moment { in_force: document, file, order, standings, patient });
         let progress = |waits_for: Vec<String>| {
-            let goal = match order {
-                Order::Hold => "hold",
-                Order::Finish => "finish",
-                Order::Abort => "abort",
-            };
-            self.shared.progress.send_replace(Some(Progress { number, goal, waits_for }));
+            let (goal, gives_up) = (order.as_str(), file.accept_loss.clone());
+            let progress = Progress { number, since, goal, waits_for, gives_up };
+            self.shared.progress.send_replace(Some(progress));
         };
         match next {
             Next::Hold => progress(Vec::new()),
@@ -271,125 +347,5 @@ impl Publisher {
         tracing::info!(%epoch, "configuration of another coordinator followed");
         self.sender.send_replace(document);
         Ok(Looked::Settled)
-    }
-}
-
-/// Publishes `config` if it differs from `in_force`; the flag says whether it did.
-async fn publish(
-    options: &CoordinatorOptions,
-    files: &Files,
-    mut in_force: Option<Arc<Document>>,
-    config: &Config,
-) -> Result<(Arc<Document>, bool), CoordinatorError> {
-    let shared = options.store.is_some();
-    for _ in 0..PUBLISH_TRIES {
-        let numbering = Numbering { id: &options.id, shared };
-        let published = in_force.as_ref().map(|document| &document.published);
-        let decision = decide(published, config, &options.config_path, numbering)?;
-        let (number, config, migration) = match (decision, &in_force) {
-            (Decision::Publish(number, config, migration), _) => (number, *config, migration),
-            (Decision::Keep, Some(document)) => return Ok((Arc::clone(document), false)),
-            (Decision::Keep, None) => (1, config.clone(), None),
-        };
-        let document = lay_out(options, (config, migration), number, in_force.clone()).await?;
-        if let Some(store) = &options.store
-            && store.create(number, document.bytes.clone()).await? == Created::Exists
-        {
-            let (_, bytes) = store
-                .latest()
-                .await?
-                .ok_or(CoordinatorError::EpochConflict { number, place: "the store" })?;
-            let theirs = into_document(Published::decode(&bytes)?);
-            files.keep(&theirs).await?;
-            in_force = Some(theirs);
-            continue;
-        }
-        files.keep(&document).await?;
-        return Ok((document, true));
-    }
-    let number = in_force.map_or(0, |document| document.published.epoch.number);
-    Err(CoordinatorError::EpochConflict { number, place: "the store" })
-}
-
-/// Makes a document; laying out a large ring takes a while.
-async fn lay_out(
-    options: &CoordinatorOptions,
-    (config, migration): (Config, Option<Migration>),
-    number: u64,
-    before: Option<Arc<Document>>,
-) -> Result<Arc<Document>, CoordinatorError> {
-    let work = move || {
-        let before = before.as_ref().map(|document| &document.published);
-        tako_ring::publish_migration(Arc::new(config), number, migration, before)
-    };
-    Ok(into_document(options.blocking.run(work).await?))
-}
-
-/// The document to start with: the newest on the disk and in the store.
-pub(crate) async fn first(
-    files: &Files,
-    store: Option<&dyn ConfigStore>,
-) -> Result<Option<Arc<Document>>, CoordinatorError> {
-    let kept = files.newest().await?;
-    let stored = match store {
-        Some(store) => store.latest().await?,
-        None => None,
-    };
-    let stored = stored.map(|(_, bytes)| Published::decode(&bytes)).transpose()?;
-    let newest = match (kept, stored) {
-        (Some(kept), Some(stored)) if stored.epoch.number < kept.epoch.number => Some(kept),
-        (Some(kept), Some(stored))
-            if stored.epoch.number == kept.epoch.number && stored.epoch != kept.epoch =>
-        {
-            let number = kept.epoch.number;
-            return Err(CoordinatorError::EpochConflict { number, place: "the own disk" });
-        }
-        (kept, None) => kept,
-        (_, stored) => stored,
-    };
-    Ok(newest.map(into_document))
-}
-
-/// The file once it is at rest, if it says something else than what is in force; else as it was.
-///
-/// A coordinator may be started while somebody writes the file: that shall not publish a half.
-pub(crate) async fn read_at_rest(
-    options: &CoordinatorOptions,
-    files: &Files,
-    in_force: Option<&Arc<Document>>,
-    mut text: String,
-    config: Config,
-) -> Result<(String, Config), CoordinatorError> {
-    let is_change =
-        in_force.is_some_and(|document| document.published.config.sha256() != config.sha256());
-    if !is_change {
-        return Ok((text, config));
-    }
-    loop {
-        sleep(options.watch_interval).await;
-        let again = files.config().await?;
-        if again == text {
-            let config = parse(&options.config_path, &text)?;
-            return Ok((text, config));
-        }
-        text = again;
-    }
-}
-
-pub(crate) fn parse(path: &Path, text: &str) -> Result<Config, CoordinatorError> {
-    Config::parse(text).map_err(|error| CoordinatorError::Config {
-        path: path.to_owned(),
-        source: Box::new(error),
-    })
-}
-
-fn into_document(published: Published) -> Arc<Document> {
-    let bytes = Bytes::from(published.encode());
-    Arc::new(Document { published, bytes })
-}
-
-fn warn(config: &Config) {
-    for warning in config.warnings() {
-        tracing::warn!(warning, "configuration");
     }
 }

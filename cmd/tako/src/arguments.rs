@@ -11,7 +11,10 @@ use tako_node_core::configuration::ConfigSource;
 
 use crate::{
     cluster::ClusterArgs,
-    command::{check::CheckArgs, coordinator::CoordinatorArgs, node::NodeArgs, proxy::ProxyArgs},
+    command::{
+        check::CheckArgs, coordinator::CoordinatorArgs, ctl::CtlArgs, migrate::MigrateArgs,
+        node::NodeArgs, proxy::ProxyArgs,
+    },
     failure::Failure,
     logs::LogArgs,
 };
@@ -21,8 +24,9 @@ Examples:
   tako cluster                          a whole cluster on this machine, proxy at port 8080
   tako check examples/cluster.yaml      is this configuration right, and what does it mean?
   tako node --id n1 --coordinator localhost:17400
+  tako migrate start --to bigger.yaml --wait
 
-Exit codes: 0 done; 1 a bench that failed, or a bug; 2 wrong arguments or configuration; 3 something
+Exit codes: 0 done; 1 a bench that failed, an answer that is no, or a bug; 2 wrong arguments or configuration; 3 something
 named is missing; 4 a conflict with another process; 5 an old configuration; 6 something needed is
 unavailable (a taken port, the disk, the object store); 7 damaged data; 8 busy, 9 a deadline;
 130 stopped at once by a second signal.";
@@ -49,6 +53,10 @@ pub(crate) enum Command {
     Coordinator(CoordinatorArgs),
     /// Check a configuration and show what it means
     Check(CheckArgs),
+    /// Move a running cluster to other nodes, buckets or levels
+    Migrate(MigrateArgs),
+    /// Add, remove and replace nodes of a running cluster
+    Ctl(CtlArgs),
     /// Measure a cluster, and verify every answer while measuring
     Bench(Box<BenchArgs>),
     /// Try whole clusters under simulated faults, from seeds

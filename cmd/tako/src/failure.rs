@@ -35,6 +35,11 @@ impl Failure {
         Self::new(ErrorKind::Unavailable, text)
     }
 
+    /// What the caller does about it.
+    pub(crate) fn kind(&self) -> ErrorKind {
+        self.kind
+    }
+
     /// An error with its causes, each said once.
     fn of(kind: ErrorKind, error: &dyn Error) -> Self {
         let mut text = error.to_string();

@@ -64,6 +64,8 @@ fn run(arguments: Arguments) -> Result<ExitCode, Failure> {
             Command::Proxy(args) => command::proxy::run(args).await,
             Command::Coordinator(args) => command::coordinator::run(args).await,
             Command::Check(args) => command::check::run(&args),
+            Command::Migrate(args) => command::migrate::run(args).await,
+            Command::Ctl(args) => command::ctl::run(args).await,
             Command::Bench(args) => command::bench::run(*args).await,
             #[cfg(feature = "sim")]
             Command::Sim(args) => Ok(sim::run(&args)),

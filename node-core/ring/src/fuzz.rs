@@ -46,7 +46,10 @@ pub fn configuration(bytes: &[u8]) {
     let read = Published::decode(&encoded).expect("what is published can be read");
     assert_eq!(
         (read.epoch, &*read.config),
-        (document.epoch, &Config { epoch: None, ..(*config).clone() })
+        (
+            document.epoch,
+            &Config { epoch: None, accept_loss: Default::default(), ..(*config).clone() }
+        )
     );
     let again = publish(config, 1, Some(&read)).expect("laid out again");
     assert_eq!(again.encode(), encoded, "the same configuration moves nothing");

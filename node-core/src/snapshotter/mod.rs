@@ -35,6 +35,7 @@ use tokio::{
 use tokio_util::sync::CancellationToken;
 
 use self::gather::Gathered;
+pub use self::turn::rendezvous;
 use crate::{
     engine::{Engine, EngineError, Missed, View},
     links::Links,

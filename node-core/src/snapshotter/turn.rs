@@ -51,7 +51,8 @@ impl Timing {
 }
 
 /// Replicas in the order in which they are to be the snapshotter.
-pub(crate) fn rendezvous(p: PartitionId, replicas: &[NodeId]) -> Vec<&NodeId> {
+#[must_use]
+pub fn rendezvous(p: PartitionId, replicas: &[NodeId]) -> Vec<&NodeId> {
     let mut order: Vec<&NodeId> = replicas.iter().collect();
     order.sort_by_key(|node| {
         let mut bytes = p.0.to_be_bytes().to_vec();

@@ -144,12 +144,17 @@ impl Epochs {
 impl State {
     /// Whether somebody ordered, since the move began, what was done after `before`.
     fn asked_for(&self, done: Done, before: &Published, began: u64) -> bool {
-        let other = before.migration.as_ref().map(|migration| migration.other.as_str());
+        let Some(migration) = &before.migration else { return false };
+        let (active, other) = (&before.config.active, &migration.other);
         let wanted = match done {
-            Done::Finishes => other.map(Stand::alone),
-            _ => Some(Stand::alone(&before.config.active)),
+            // Reads move when no more than that is ordered, too.
+            Done::Finishes if migration.phase == Phase::WriteBoth => {
+                vec![Stand::alone(other), Stand::both(other, active)]
+            }
+            Done::Finishes => vec![Stand::alone(other)],
+            _ => vec![Stand::alone(active)],
         };
-        self.orders.iter().any(|(at, stand)| began <= *at && Some(stand) == wanted.as_ref())
+        self.orders.iter().any(|(at, stand)| began <= *at && wanted.contains(stand))
     }
 }
 

@@ -27,7 +27,8 @@ pub enum Wish {
     Back,
     /// Take back what was ordered last: both sets stay written.
     Hold,
-    /// Begin the other way round, whether that is allowed now or not.
+    /// Begin the other way round, whether that is allowed now or not. In the middle of a move it lets
+    /// reads move and no more.
     Rash,
 }
 
@@ -84,7 +85,9 @@ impl Stand {
         Self { active: active.to_owned(), target: None }
     }
 
-    fn both(active: &str, target: &str) -> Self {
+    /// Both deployments, in this order.
+    #[must_use]
+    pub fn both(active: &str, target: &str) -> Self {
         Self { active: active.to_owned(), target: Some(target.to_owned()) }
     }
 
@@ -97,8 +100,9 @@ impl Stand {
             Some(migration) if migration.phase == Phase::Leave => *self == Self::alone(active),
             Some(migration) => {
                 let other = &migration.other;
-                let allowed = [Self::alone(active), Self::alone(other), Self::both(active, other)];
-                allowed.contains(self)
+                let alone = [Self::alone(active), Self::alone(other)];
+                let both = [Self::both(active, other), Self::both(other, active)];
+                alone.contains(self) || both.contains(self)
             }
         }
     }

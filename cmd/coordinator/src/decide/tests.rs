@@ -48,7 +48,12 @@ fn a_file_is_an_order_for_the_migration_under_way() {
     use Phase::{Join, Leave, ReadNew, WriteBoth};
     let (hold, finish) = (file("d", Some("t"), ""), file("t", None, ""));
     let abort = file("d", None, "");
+    let promote = file("t", Some("d"), "");
     let cases = [
+        (moving(Some(Join), 0), &promote, "keep"),
+        (moving(Some(WriteBoth), 0), &promote, "keep"),
+        (moving(Some(WriteBoth), 1), &promote, "keep"),
+        (moving(Some(ReadNew), 1), &promote, "keep"),
         (moving(None, 0), &hold, "join"),
         (moving(None, 0), &abort, "keep"),
         (moving(Some(Join), 0), &hold, "keep"),
@@ -95,6 +100,9 @@ fn what_is_no_order_for_the_migration_under_way_is_refused_with_what_to_do() {
     let leaving = moving(Some(Phase::Leave), 0);
     let back = outcome(&leaving, &file("d", None, "")).expect_err("not yet");
     assert!(back.contains("`d` is still being left"), "{back}");
+    let swapped = file("t", Some("d"), "");
+    assert!(outcome(&leaving, &swapped).expect_err("not any more").contains("being left"));
+    assert!(outcome(&moving(None, 0), &swapped).is_err(), "nothing moves");
     let at_once = outcome(&moving(None, 0), &file("t", None, "")).expect_err("no migration");
     assert!(at_once.contains("active_deployment"), "{at_once}");
     let text = "partitions: 1\nactive_deployment: d\ntarget_deployment: t\ndeployments:\n  \
@@ -103,4 +111,86 @@ fn what_is_no_order_for_the_migration_under_way_is_refused_with_what_to_do() {
     let changed = Config::parse(text).expect("a valid configuration");
     let changed = outcome(&both, &changed).expect_err("both sets are written");
     assert!(changed.contains("deployments.t.buckets.b1"), "{changed}");
+}
+
+const COORDINATORS: &str = "coordinators: {c1: [localhost, 91], c2: [localhost, 92]}\n";
+
+fn decided(id: &str, in_force: Option<&Published>, file: &Config) -> Result<Decision, String> {
+    let numbering = Numbering { id, shared: true };
+    decide(in_force, file, Path::new("f"), numbering).map_err(|error| error.to_string())
+}
+
+fn published(more: &str) -> Published {
+    publish_migration(Arc::new(file("d", None, more)), 5, None, None).expect("a document")
+}
+
+#[test]
+fn who_is_master_by_the_document_in_force_gives_the_next_number_whatever_an_old_file_says() {
+    let by_c2 = published(&format!("{COORDINATORS}master_coordinator: c2\n"));
+    let old = file("d", None, &format!("{COORDINATORS}master_coordinator: c1\ndurability: os\n"));
+    let refused = decided("c1", Some(&by_c2), &old).expect_err("c2 is master");
+    assert!(refused.contains("`c2` gives the numbers"), "{refused}");
+    assert!(refused.contains("an epoch above 5"), "{refused}");
+    // The master may hand over; a number of its own takes over.
+    assert!(matches!(decided("c2", Some(&by_c2), &old), Ok(Decision::Publish(6, ..))));
+    let taking = file(
+        "d",
+        None,
+        &format!("{COORDINATORS}master_coordinator: c1\ndurability: os\nepoch: 6\n"),
+    );
+    assert!(matches!(decided("c1", Some(&by_c2), &taking), Ok(Decision::Publish(6, ..))));
+}
+
+#[test]
+fn where_no_master_is_named_the_first_of_several_is_it() {
+    let in_force = published(COORDINATORS);
+    let changed = file("d", None, &format!("{COORDINATORS}durability: os\n"));
+    assert!(matches!(decided("c1", Some(&in_force), &changed), Ok(Decision::Publish(6, ..))));
+    let refused = decided("c2", Some(&in_force), &changed).expect_err("c1 is the first");
+    assert!(refused.contains("`c1` gives the numbers"), "{refused}");
+    // One number is one document: whoever comes first may publish the first of all.
+    assert!(matches!(decided("c2", None, &changed), Ok(Decision::Publish(1, ..))));
+    let alone = published("coordinators: {c1: [localhost, 91]}\n");
+    assert!(matches!(decided("c7", Some(&alone), &changed), Ok(Decision::Publish(6, ..))));
+}
+
+#[test]
+fn an_old_number_in_a_file_does_not_make_anybody_else_order_in_a_migration() {
+    let text = format!("{COORDINATORS}master_coordinator: c1\n");
+    let migration = Migration { phase: Phase::WriteBoth, other: "t".into(), barrier: Vec::new() };
+    let config = Arc::new(file("d", Some("t"), &text));
+    let both = publish_migration(config, 5, Some(migration), None).expect("a document");
+    let abort = file("d", None, &format!("{text}epoch: 3\n"));
+    assert!(decided("c2", Some(&both), &abort).is_err(), "c1 is master");
+    assert!(matches!(decided("c1", Some(&both), &abort), Ok(Decision::Publish(6, ..))));
+}
+
+#[test]
+fn whoever_takes_over_in_a_migration_is_master_at_once_whatever_is_ordered() {
+    let text = format!("{COORDINATORS}master_coordinator: c1\n");
+    let migration = Migration { phase: Phase::WriteBoth, other: "t".into(), barrier: Vec::new() };
+    let config = Arc::new(file("d", Some("t"), &text));
+    let both = publish_migration(config, 5, Some(migration), None).expect("a document");
+    let text = format!("{COORDINATORS}master_coordinator: c2\nepoch: 6\n");
+    let finish = file("t", None, &text);
+    let Ok(Decision::Publish(6, config, Some(_))) = decided("c2", Some(&both), &finish) else {
+        panic!("published");
+    };
+    assert_eq!((config.active.as_str(), config.master()), ("d", Some("c2")));
+}
+
+#[test]
+fn nodes_are_given_up_while_something_waits_for_them_and_not_beforehand() {
+    let loss = |nodes: &str| format!("migration: {{accept_loss: [{nodes}]}}\n");
+    let both = moving(Some(Phase::WriteBoth), 0);
+    let finish = file("t", None, &loss("n1"));
+    assert_eq!(outcome(&both, &finish).as_deref(), Ok("keep"));
+    let unknown = outcome(&both, &file("t", None, &loss("n3"))).expect_err("not of this move");
+    assert!(unknown.contains("neither `d` nor `t` has a node n3"), "{unknown}");
+    let beforehand = file("d", Some("t"), &loss("n1"));
+    let refused = outcome(&moving(None, 0), &beforehand).expect_err("nothing waits");
+    assert!(refused.contains("no migration is under way"), "{refused}");
+    // What is left in the file when it has ended is no harm.
+    let left = file("d", None, &loss("n1"));
+    assert_eq!(outcome(&moving(None, 0), &left).as_deref(), Ok("keep"));
 }

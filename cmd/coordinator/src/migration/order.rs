@@ -10,10 +10,24 @@ use tako_types::config::{Config, ConfigError, Phase, Published, check_change};
 pub(crate) enum Order {
     /// Until both sets are written, and the other one may take over.
     Hold,
+    /// Until reads have moved, and they may still move back.
+    Promote,
     /// To its end.
     Finish,
     /// Back to where it began.
     Abort,
+}
+
+impl Order {
+    /// The word for it, in `/status`.
+    pub(crate) fn as_str(self) -> &'static str {
+        match self {
+            Self::Hold => "hold",
+            Self::Promote => "promote",
+            Self::Finish => "finish",
+            Self::Abort => "abort",
+        }
+    }
 }
 
 /// What `file` orders about the migration of `in_force`; `None` when that has none.
@@ -33,6 +47,7 @@ pub(crate) fn order(in_force: &Published, file: &Config) -> Result<Option<Order>
             Order::Finish
         }
         (Some(target), named) if target == other && named == active => Order::Hold,
+        (Some(target), named) if target == active && named == other => Order::Promote,
         (None, named) if named == other => Order::Finish,
         (None, named) if named == active => Order::Abort,
         _ => {
@@ -42,6 +57,11 @@ pub(crate) fn order(in_force: &Published, file: &Config) -> Result<Option<Order>
             )));
         }
     };
+    if let Some(unknown) = file.accept_loss.iter().find(|node| in_force.node(node).is_none()) {
+        let what = format!("neither `{active}` nor `{other}` has a node {unknown}");
+        return Err(ConfigError::new("migration.accept_loss", what)
+            .remedy("name nodes of the move that are gone for good, or nobody"));
+    }
     // What the requests go by stays as it was when the migration began.
     for name in [active, other] {
         if file.deployments.contains_key(name) {

@@ -4,7 +4,8 @@
 //! nodes take them; reads move only to nodes whose view covers whatever was complete before both
 //! sets were written; a set is written until too few of it are left to answer a read by an older
 //! document; a deployment is dropped when none of its nodes holds what no step has covered.
-//! A node that is not heard of is waited for while `patient`, and then only where the rules need it.
+//! A node that is not heard of is waited for while `patient`, and then only where the rules need it;
+//! one that the file gives up is not waited for at all. That never applies to a node that answers.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -14,10 +15,10 @@ use tako_types::{
     config::{Config, Migration, Phase, Published, ReplicaSet},
 };
 
-use super::order::{Order, leaving};
-
-/// What was heard of the nodes; one that is not in it did not answer.
-pub(crate) type Standings = BTreeMap<NodeId, Standing>;
+use super::{
+    order::{Order, leaving},
+    standings::Standings,
+};
 
 /// All that the next document depends on.
 pub(crate) struct Moment<'a> {
@@ -48,7 +49,7 @@ pub(crate) fn next(moment: &Moment<'_>) -> Next {
     let Some(migration) = &moment.in_force.migration else { return Next::Hold };
     match (migration.phase, moment.order) {
         (Phase::Join, _) => moment.join(migration),
-        (Phase::WriteBoth, Order::Finish) => moment.write_both(migration),
+        (Phase::WriteBoth, Order::Promote | Order::Finish) => moment.write_both(migration),
         (Phase::WriteBoth, Order::Abort) => moment.abort(migration),
         (Phase::ReadNew, Order::Finish) => moment.read_new(migration),
         (Phase::WriteBoth | Phase::ReadNew, _) => Next::Hold,
@@ -112,6 +113,17 @@ impl Moment<'_> {
         Some((standing, &standing.partitions[at]))
     }
 
+    /// The operator says that it is gone for good, and it does not answer: it counts like one that
+    /// did its part, as it will never answer a request again.
+    fn is_given_up(&self, node: &NodeId) -> bool {
+        self.file.accept_loss.contains(node) && !self.standings.contains_key(node)
+    }
+
+    /// Why a node of a set that is left by reads does not know of it.
+    fn unaware(&self, node: &NodeId) -> Option<&'static str> {
+        self.not_here(node).filter(|_| !self.is_given_up(node))
+    }
+
     /// Why a node does not go by the document in force.
     fn not_here(&self, node: &NodeId) -> Option<&'static str> {
         match self.standings.get(node) {
@@ -169,6 +181,7 @@ impl Moment<'_> {
         for (p, old, new) in self.moving(migration) {
             let why_not = |node: &NodeId| match self.noted(node, p) {
                 Some(_) => None,
+                None if self.is_given_up(node) => None,
                 None => self.not_here(node).or(Some("is recovering")),
             };
             // Whatever was complete before this epoch is with one of as many.
@@ -226,7 +239,7 @@ impl Moment<'_> {
         let mut missing = Missing::default();
         for (_, old, _) in self.moving(migration) {
             let least = old.quorum.n - old.quorum.r + 1;
-            missing.check(&old, (least, self.patient), |node| self.not_here(node));
+            missing.check(&old, (least, self.patient), |node| self.unaware(node));
         }
         if missing.0.is_empty() {
             return self.go_to_leave(&self.in_force.config.active);
@@ -241,7 +254,7 @@ impl Moment<'_> {
         if !migration.barrier.is_empty() {
             for (_, _, new) in self.moving(migration) {
                 let least = new.quorum.n - new.quorum.r + 1;
-                missing.check(&new, (least, self.patient), |node| self.not_here(node));
+                missing.check(&new, (least, self.patient), |node| self.unaware(node));
             }
         }
         if missing.0.is_empty() {
@@ -259,7 +272,7 @@ impl Moment<'_> {
             for node in left {
                 match self.not_here(node) {
                     // What it has that nobody else has was never complete.
-                    Some(UNHEARD) if !self.patient => {}
+                    Some(UNHEARD) if !self.patient || self.is_given_up(node) => {}
                     Some(why) => missing.note(node, why),
                     None if self.row(node, p).is_some_and(|(_, row)| row.uncovered > 0) => {
                         steps.insert(p, placement.snapshotters.clone());

@@ -1,33 +1,38 @@
 //! Asks the nodes where they stand, and for steps. Every call has a deadline.
+//!
+//! Also for commands, which ask before they order.
 
 use std::{collections::BTreeMap, sync::Arc};
 
 use futures::{StreamExt, future::join_all, stream};
 use tako_flatbuf::{Network, PeerOptions, Peers, Request, Response, RpcError, Standing};
+use tako_node_core::snapshotter::rendezvous;
 use tako_types::{
     NodeId, PartitionId,
     config::Published,
     limits::{CALL_DEADLINE, STORE_DEADLINE},
 };
 
-use super::phases::Standings;
+/// What was heard of the nodes; one that is not in it did not answer.
+pub type Standings = BTreeMap<NodeId, Standing>;
 
 /// Steps asked for at once.
 const STEPS_AT_ONCE: usize = 8;
 
-/// The nodes, as a coordinator reaches them.
-pub(crate) struct Nodes {
+/// The nodes, as a coordinator or a command reaches them.
+pub struct Nodes {
     peers: Peers,
 }
 
 impl Nodes {
     /// Reaches them over `network`, as `id`.
-    pub(crate) fn new(network: Arc<dyn Network>, id: &str) -> Self {
+    #[must_use]
+    pub fn new(network: Arc<dyn Network>, id: &str) -> Self {
         Self { peers: Peers::new(network, PeerOptions::new(NodeId::new(id))) }
     }
 
     /// What every node of both deployments says of itself; who does not answer is left out.
-    pub(crate) async fn standings(&self, document: &Published) -> Standings {
+    pub async fn standings(&self, document: &Published) -> Standings {
         let nodes = addresses(document);
         self.peers.retain(|address| nodes.values().any(|known| known == address));
         let number = document.epoch.number;
@@ -71,7 +76,8 @@ impl Nodes {
         }
     }
 
-    /// Has a step taken of each partition, by the first of the nodes named that does it.
+    /// Has a step taken of each partition, by the first of the nodes named that does it: they are
+    /// asked in the order in which it is their turn, for each other one would take the snapshot over.
     pub(crate) async fn steps(
         &self,
         document: &Published,
@@ -80,8 +86,8 @@ impl Nodes {
         let number = document.epoch.number;
         stream::iter(steps)
             .for_each_concurrent(STEPS_AT_ONCE, async |(partition, by)| {
-                for node in by {
-                    let Some(target) = document.node(&node) else { continue };
+                for node in rendezvous(partition, &by) {
+                    let Some(target) = document.node(node) else { continue };
                     let peer = self.peers.get(&target.rpc_address().to_string());
                     let request = Request::ForceStep { partition };
                     match peer.call(number, STORE_DEADLINE, request).await {
@@ -109,3 +115,6 @@ fn addresses(document: &Published) -> BTreeMap<NodeId, String> {
         .map(|node| (node.id.clone(), node.rpc_address().to_string()))
         .collect()
 }
+
+#[cfg(test)]
+mod tests;

@@ -84,6 +84,10 @@ fn masked_json(config: &Config) -> Result<String, Failure> {
     if let Some(epoch) = config.epoch {
         document["epoch"] = epoch.into();
     }
+    if !config.accept_loss.is_empty() {
+        let nodes: Vec<_> = config.accept_loss.iter().map(|node| node.as_str()).collect();
+        document["migration"] = serde_json::json!({ "accept_loss": nodes });
+    }
     if let Some(secret) = document.pointer_mut("/store/secret_access_key") {
         *secret = "********".into();
     }

@@ -18,7 +18,9 @@ Examples:
 The file is watched: a change is checked, numbered and published without a restart. What may not
 change while the cluster runs is refused, and said in the log and at GET /status; the old
 configuration stays. Other nodes or buckets are a deployment of their own: named target_deployment,
-writes go there too; named active_deployment then, the cluster moves there (docs/operations.md). Nodes and proxies run on without any coordinator.
+writes go there too; named active_deployment then, the cluster moves there. tako migrate and tako ctl
+write such files over HTTP: whoever reaches the port can order. Nodes and proxies run on without any
+coordinator.
 
 Signals: SIGTERM or SIGINT ends; SIGHUP or SIGUSR1 reads the file at once. Exit codes: tako --help.";
 

@@ -3,7 +3,11 @@
 pub(crate) mod bench;
 pub(crate) mod check;
 pub(crate) mod coordinator;
+pub(crate) mod coordinators;
+pub(crate) mod ctl;
+pub(crate) mod migrate;
 pub(crate) mod node;
+pub(crate) mod output;
 pub(crate) mod proxy;
 
 use std::hash::{BuildHasher as _, Hasher as _, RandomState};

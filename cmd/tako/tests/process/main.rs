@@ -6,7 +6,9 @@
 mod check;
 mod configuration;
 mod crash;
+mod ctl;
 mod launcher;
+mod migrate;
 mod migration;
 mod s3;
 #[path = "../../../../snapshot/tests/s3_server/mod.rs"]

@@ -212,6 +212,28 @@ impl Cluster {
         active: &str,
         target: Option<&str>,
     ) {
+        let text = self.text(interval, deployments, active, target);
+        // As a whole, for the coordinator may be reading.
+        let draft = self.folder.path().join("draft");
+        fs::write(&draft, text).expect("written");
+        fs::rename(draft, self.config()).expect("in place");
+    }
+
+    /// A file of its own with one deployment, for `tako migrate --to`.
+    pub(crate) fn layout(&self, name: &str, nodes: &[usize]) -> String {
+        let path = self.folder.path().join(format!("{name}.yaml"));
+        let text = self.text("1s", &[(name, 1, vec![nodes])], name, None);
+        fs::write(&path, text).expect("written");
+        path.to_str().expect("a temporary folder has a plain name").to_owned()
+    }
+
+    fn text(
+        &self,
+        interval: &str,
+        deployments: &[(&str, usize, Vec<&[usize]>)],
+        active: &str,
+        target: Option<&str>,
+    ) -> String {
         let target = target.map_or(String::new(), |name| format!("target_deployment: {name}\n"));
         let mut text = format!(
             "active_deployment: {active}\n{target}\
@@ -231,10 +253,22 @@ impl Cluster {
                 }
             }
         }
-        // As a whole, for the coordinator may be reading.
-        let draft = self.folder.path().join("draft");
-        fs::write(&draft, text).expect("written");
-        fs::rename(draft, self.config()).expect("in place");
+        text
+    }
+
+    /// The arguments, then the coordinator to ask; exit code and both outputs.
+    pub(crate) fn order(&self, args: &[&str]) -> (Option<i32>, String) {
+        let coordinator = format!("127.0.0.1:{}", self.coordinator);
+        let done = tako(&[args, &["--log", "warn", "-c", &coordinator]].concat());
+        let said = [done.stdout, done.stderr].concat();
+        (done.status.code(), String::from_utf8(said).expect("text"))
+    }
+
+    /// An order that must succeed; what it says.
+    pub(crate) fn must_order(&self, args: &[&str]) -> String {
+        let (code, said) = self.order(args);
+        assert_eq!(code, Some(0), "{args:?}\n{said}");
+        said
     }
 
     /// Starts `tako cluster` without waiting.

@@ -1,7 +1,8 @@
 //! A configuration back to text: the canonical bytes that are hashed, and YAML for people.
 //!
 //! Invariant: reading either form gives an equal [`Config`] (the YAML form hides the secret, so
-//! only where there is none; the canonical form leaves out the epoch, which stands beside it).
+//! only where there is none; the canonical form leaves out the epoch, which stands beside it, and
+//! what is part of an order only).
 //! Canonical: JSON, keys sorted, no spaces, every default written out; a function of the
 //! [`Config`] alone, so documents that say the same have the same hash.
 
@@ -40,6 +41,14 @@ impl Config {
         Sha256::digest(self.to_canonical_json().as_bytes()).into()
     }
 
+    /// Everything with its defaults, as YAML; reads back as it is, with the store's secret.
+    #[must_use]
+    pub fn to_yaml(&self) -> String {
+        let mut out = String::new();
+        yaml(&tree(self, true, false), 0, &mut out);
+        out
+    }
+
     /// Everything with its defaults, as YAML for people; the store's secret is masked.
     #[must_use]
     pub fn effective_yaml(&self) -> String {
@@ -61,15 +70,20 @@ fn map<const N: usize>(entries: [(&str, Tree); N]) -> Tree {
     Tree::Map(entries.into_iter().map(|(key, value)| (key.to_owned(), value)).collect())
 }
 
-fn tree(config: &Config, with_epoch: bool, mask: bool) -> Tree {
+/// With `whole` also what is not published: the number that it claims, and the order.
+fn tree(config: &Config, whole: bool, mask: bool) -> Tree {
     let mut out = Vec::new();
     let mut add = |key: &str, value: Tree| out.push((key.to_owned(), value));
-    if let Some(epoch) = config.epoch.filter(|_| with_epoch) {
+    if let Some(epoch) = config.epoch.filter(|_| whole) {
         add("epoch", word(epoch));
     }
     add("active_deployment", text(&config.active));
     if let Some(target) = &config.target {
         add("target_deployment", text(target));
+    }
+    if whole && !config.accept_loss.is_empty() {
+        let nodes = config.accept_loss.iter().map(|node| text(node.as_str()));
+        add("migration", Tree::Row(vec![("accept_loss".into(), Tree::List(nodes.collect()))]));
     }
     if let Some(id) = &config.master_coordinator {
         add("master_coordinator", text(id));

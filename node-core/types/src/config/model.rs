@@ -5,7 +5,11 @@
 //! sorted by name, so two documents that say the same are equal. Not here: reading, checking and
 //! writing it.
 
-use std::{collections::BTreeMap, fmt, time::Duration};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    fmt,
+    time::Duration,
+};
 
 use crate::{
     NodeId,
@@ -24,6 +28,9 @@ pub struct Config {
     pub active: String,
     /// Name of the deployment that is being moved to.
     pub target: Option<String>,
+    /// Nodes that are gone for good: the migration under way does not wait for them. Part of an
+    /// order, not of what is published.
+    pub accept_loss: BTreeSet<NodeId>,
     /// All deployments by name; those that are neither active nor target are kept, unused.
     pub deployments: BTreeMap<String, Deployment>,
     /// Coordinators by id.
@@ -321,6 +328,16 @@ impl Config {
     #[must_use]
     pub fn target_deployment(&self) -> Option<&Deployment> {
         self.target.as_ref().and_then(|name| self.deployments.get(name))
+    }
+
+    /// The coordinator that gives the numbers where several share a store: the one that is named,
+    /// else the first of several by id; `None` where that is nobody's privilege.
+    #[must_use]
+    pub fn master(&self) -> Option<&str> {
+        let named = self.master_coordinator.as_deref();
+        let mut ids = self.coordinators.keys().map(String::as_str);
+        let first = if 1 < self.coordinators.len() { ids.next() } else { None };
+        named.or(first)
     }
 
     /// k, where the cluster has 2^k partitions.

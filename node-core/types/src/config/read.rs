@@ -5,7 +5,10 @@
 //! line and column. Unknown keys are refused with the nearest known one. The spellings of the
 //! older systems (`background_repair*`, tuples of two or three) are read here and nowhere else.
 
-use std::{collections::BTreeMap, time::Duration};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    time::Duration,
+};
 
 use super::{
     Address, Bucket, CacheSettings, ClusterSettings, Config, ConfigError, Consistency, Deployment,
@@ -35,6 +38,7 @@ const ROOT_KEYS: &[&str] = &[
     "epoch",
     "active_deployment",
     "target_deployment",
+    "migration",
     "deployments",
     "coordinators",
     "master_coordinator",
@@ -90,6 +94,7 @@ fn read(root: &Value) -> Result<Config, ConfigError> {
         epoch: fields.optional("epoch", |path, value| number(path, value, 1..=EPOCH_MAX))?,
         active: fields.required("active_deployment", name)?,
         target: fields.optional("target_deployment", name)?,
+        accept_loss: fields.optional("migration", accept_loss)?.unwrap_or_default(),
         deployments,
         coordinators: fields
             .optional("coordinators", |path, value| {
@@ -115,6 +120,18 @@ fn read(root: &Value) -> Result<Config, ConfigError> {
         cluster: cluster(&fields)?,
     };
     Ok(config)
+}
+
+fn accept_loss(path: &str, value: &Value) -> Result<BTreeSet<NodeId>, ConfigError> {
+    let fields = Fields::new(path, value, &["accept_loss"])?;
+    let nodes = fields.optional("accept_loss", |path, value| {
+        let Data::List(items) = &value.data else {
+            let what = format!("a list of nodes is wanted, not {}", value.describe());
+            return Err(value.error(path, what).remedy("write [n3], or [n3, n4]"));
+        };
+        items.iter().map(|item| Ok(NodeId::new(&name(path, item)?))).collect()
+    })?;
+    Ok(nodes.unwrap_or_default())
 }
 
 fn cluster(fields: &Fields<'_>) -> Result<ClusterSettings, ConfigError> {

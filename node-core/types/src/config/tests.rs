@@ -97,6 +97,35 @@ fn json_older_spellings_and_all_forms_of_a_node_are_read() {
 }
 
 #[test]
+fn nodes_given_up_are_part_of_the_order_and_not_of_what_is_published() {
+    let config = parse(&format!("{THREE}migration: {{accept_loss: [n3, n1, n3]}}\n"));
+    let lost: Vec<&str> = config.accept_loss.iter().map(NodeId::as_str).collect();
+    assert_eq!(lost, ["n1", "n3"]);
+    assert_eq!(config.to_canonical_json(), parse(THREE).to_canonical_json());
+    assert_eq!(parse(&config.to_yaml()), config);
+    assert_eq!(parse(&config.effective_yaml()), config);
+    for (given, part) in [
+        ("migration: [n1]", "a map is wanted"),
+        ("migration: {accept_loss: n1}", "migration.accept_loss: line"),
+        ("migration: {accept_loss: [{}]}", "migration.accept_loss: line"),
+        ("migration: {accept_los: [n1]}", "did you mean `accept_loss`?"),
+    ] {
+        let error = refusal(&format!("{THREE}{given}\n"));
+        assert!(error.contains(part), "{given}: {error}");
+    }
+}
+
+#[test]
+fn the_master_is_who_is_named_or_the_first_of_several() {
+    let of = |more: &str| parse(&format!("{THREE}{more}")).master().map(str::to_owned);
+    assert_eq!(of(""), None);
+    assert_eq!(of("coordinators: {c2: [h, 92]}\n"), None);
+    assert_eq!(of("coordinators: {c2: [h, 92], c1: [h, 91]}\n").as_deref(), Some("c1"));
+    let named = "coordinators: {c2: [h, 92], c1: [h, 91]}\nmaster_coordinator: c2\n";
+    assert_eq!(of(named).as_deref(), Some("c2"));
+}
+
+#[test]
 fn every_setting_has_a_default_and_can_be_given() {
     assert_eq!(parse(THREE).cluster, ClusterSettings::default());
     let config = parse(&format!(

@@ -2,8 +2,8 @@
 //! last one to its end.
 //!
 //! An order is chosen by what is published when it is written. Until a coordinator looks at it the
-//! migration may have gone on, and the file is refused then: a coordinator does not look at a refused
-//! file again, and one that starts with it does not come up, so the operator puts that right.
+//! migration may have gone on, and the file is refused then, or is taken later when it may follow
+//! again: what never may the operator puts right.
 
 use std::time::Duration;
 

@@ -77,12 +77,37 @@ fn changed(nodes: &[&str], change: impl Fn(&mut Standing)) -> Standings {
     standings
 }
 
-fn after(document: &Published, order: Order, standings: &Standings, patient: bool) -> Next {
-    let file = match order {
+/// The file that gives an order.
+fn ordering(order: Order) -> Config {
+    match order {
         Order::Finish => file("t", ""),
+        Order::Promote => file("t", "target_deployment: d\n"),
         Order::Hold => file("d", "target_deployment: t\n"),
         Order::Abort => file("d", ""),
-    };
+    }
+}
+
+/// What comes next, at once, with nodes that are given up.
+fn without_waiting_for(
+    document: &Published,
+    order: Order,
+    standings: &Standings,
+    lost: &[&str],
+) -> Next {
+    let mut file = ordering(order);
+    file.accept_loss = lost.iter().map(|node| NodeId::new(node)).collect();
+    next(&Moment { in_force: document, file: &file, order, standings, patient: true })
+}
+
+fn phase_of(next: &Next) -> Option<Phase> {
+    match next {
+        Next::Publish(_, migration) => migration.as_ref().map(|migration| migration.phase),
+        other => panic!("not published: {other:?}"),
+    }
+}
+
+fn after(document: &Published, order: Order, standings: &Standings, patient: bool) -> Next {
+    let file = ordering(order);
     next(&Moment { in_force: document, file: &file, order, standings, patient })
 }
 
@@ -216,4 +241,62 @@ fn a_deployment_is_dropped_when_nothing_is_left_there() {
     let waits = phase_after(&leave, Order::Finish, &gone, true);
     assert_eq!(waits, Err("n2 does not answer".into()));
     assert_eq!(phase_after(&leave, Order::Finish, &gone, false), Ok(None));
+}
+
+#[test]
+fn promoted_reads_move_and_stay_there_until_more_is_ordered() {
+    let both = in_force(Phase::WriteBoth, vec![]);
+    assert_eq!(phase_after(&both, Order::Promote, &all(9), true), Ok(Some(Phase::ReadNew)));
+    let new = in_force(Phase::ReadNew, vec![StepNumber(3)]);
+    for order in [Order::Promote, Order::Hold] {
+        assert_eq!(after(&new, order, &all(9), false), Next::Hold);
+    }
+    assert_eq!(phase_after(&new, Order::Finish, &all(9), true), Ok(Some(Phase::Leave)));
+}
+
+#[test]
+fn dead_nodes_that_are_given_up_are_waited_for_in_no_phase() {
+    let dead = ["n2", "n3"];
+    let left = without(all(9), &dead);
+    let both = in_force(Phase::WriteBoth, vec![]);
+    let next = without_waiting_for(&both, Order::Finish, &left, &dead);
+    assert_eq!(phase_of(&next), Some(Phase::ReadNew));
+    let new = in_force(Phase::ReadNew, vec![StepNumber(3)]);
+    let next = without_waiting_for(&new, Order::Finish, &left, &dead);
+    assert_eq!(phase_of(&next), Some(Phase::Leave));
+    let next = without_waiting_for(&in_force(Phase::Leave, vec![]), Order::Finish, &left, &dead);
+    assert_eq!(phase_of(&next), None);
+    let back = in_force(Phase::WriteBoth, vec![StepNumber(3)]);
+    let (dead, left) = (["n4", "n5"], without(all(9), &["n4", "n5"]));
+    let next = without_waiting_for(&back, Order::Abort, &left, &dead);
+    assert_eq!(phase_of(&next), Some(Phase::Leave));
+    // Writes need enough of those that come, whoever is given up.
+    let next = without_waiting_for(&in_force(Phase::Join, vec![]), Order::Finish, &left, &dead);
+    let why = Next::Wait(vec!["n4 does not answer".into(), "n5 does not answer".into()]);
+    assert_eq!(next, why);
+}
+
+#[test]
+fn what_the_living_had_must_be_covered_whoever_is_given_up() {
+    let both = in_force(Phase::WriteBoth, vec![]);
+    let left = without(all(8), &["n2", "n3"]);
+    let next = without_waiting_for(&both, Order::Finish, &left, &["n2", "n3"]);
+    assert_eq!(next, Next::Steps(BTreeMap::from([(P, vec![NodeId::new("n1")])])));
+}
+
+#[test]
+fn a_node_that_answers_is_never_given_up() {
+    let new = in_force(Phase::ReadNew, vec![StepNumber(3)]);
+    let late = changed(&["n1", "n2"], |it| it.epoch -= 1);
+    let next = without_waiting_for(&new, Order::Finish, &late, &["n1", "n2"]);
+    let why = "does not have this configuration yet";
+    assert_eq!(next, Next::Wait(vec![format!("n1 {why}"), format!("n2 {why}")]));
+    let both = in_force(Phase::WriteBoth, vec![]);
+    let lost = changed(&["n2", "n3"], |it| it.partitions[0].adopted_lsn = None);
+    let next = without_waiting_for(&both, Order::Finish, &lost, &["n2", "n3"]);
+    assert_eq!(next, Next::Wait(vec!["n2 is recovering".into(), "n3 is recovering".into()]));
+    let held = changed(&["n2"], |it| it.partitions[0].uncovered = 1);
+    let leave = in_force(Phase::Leave, vec![]);
+    let next = without_waiting_for(&leave, Order::Finish, &held, &["n2"]);
+    assert!(matches!(next, Next::Steps(_)), "{next:?}");
 }

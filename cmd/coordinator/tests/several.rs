@@ -1,0 +1,139 @@
+//! Several coordinators of one store: one dies, is cut off, comes back old; or all are gone.
+
+mod common;
+
+use std::time::Duration;
+
+use tako_types::config::Phase;
+use tokio::time::sleep;
+
+use common::{World, file, until};
+
+const BY_C1: &str = "master_coordinator: c1\n";
+
+/// Longer than it takes to ask the store.
+const A_WHILE: Duration = Duration::from_secs(65);
+
+fn by_c2(epoch: u64) -> String {
+    format!("master_coordinator: c2\nepoch: {epoch}\n")
+}
+
+/// The master dies in `phase` of a move; another finishes it; the first comes back.
+async fn dies_in(phase: Phase) {
+    let world = World::new().await;
+    let machines = ["c1", "c2", "c3"].map(|id| world.machine(id, &file("d", None, BY_C1)));
+    let c1 = machines[0].start().await;
+    let (c2, c3) = (machines[1].start().await, machines[2].start().await);
+    *world.stuck_in.lock() = Some(phase);
+    c1.must_take(&file("d", Some("t"), BY_C1)).await;
+    c1.must_take(&file("t", None, BY_C1)).await;
+    let before = world.until_phase(Some(phase)).await.epoch;
+    c1.kill().await;
+    *world.stuck_in.lock() = None;
+    sleep(A_WHILE).await;
+    assert_eq!(world.newest().await.epoch, before, "nobody else goes on unasked");
+    // An order alone is not enough: c1 may be alive.
+    let (status, body) = c2.order(&file("t", None, "master_coordinator: c2\n")).await;
+    assert_eq!((status, body["master"].as_str()), (409, Some("c1")), "{body}");
+    c2.must_take(&file("t", None, &by_c2(before.number + 1))).await;
+    let end = world.until_phase(None).await;
+    assert_eq!((end.config.active.as_str(), end.config.master()), ("t", Some("c2")));
+    c3.until_epoch(end.epoch.number).await;
+    // Back, with the file and the document of before.
+    let c1 = machines[0].start().await;
+    sleep(A_WHILE).await;
+    assert_eq!(world.newest().await.epoch, end.epoch, "{phase:?}: an old file changed something");
+    assert_eq!(c1.published().epoch, end.epoch);
+    c1.until_error(Some("`c2` gives the numbers")).await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn whichever_phase_the_master_dies_in_another_finishes_the_move_and_it_follows_when_it_is_back()
+ {
+    for phase in [Phase::Join, Phase::WriteBoth, Phase::ReadNew, Phase::Leave] {
+        dies_in(phase).await;
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_master_that_was_cut_off_finds_that_others_went_on_and_changes_nothing() {
+    let world = World::new().await;
+    let machines = ["c1", "c2"].map(|id| world.machine(id, &file("d", None, BY_C1)));
+    let (c1, c2) = (machines[0].start().await, machines[1].start().await);
+    *world.stuck_in.lock() = Some(Phase::WriteBoth);
+    c1.must_take(&file("d", Some("t"), BY_C1)).await;
+    let both = world.until_phase(Some(Phase::WriteBoth)).await;
+    c1.must_take(&file("t", None, BY_C1)).await;
+    c2.until_epoch(both.epoch.number).await;
+    // It runs on, with an order to finish, and reaches nobody.
+    machines[0].set_store_away(true);
+    for host in ["n1", "n2"] {
+        world.network.cut_both("c1", host);
+    }
+    *world.stuck_in.lock() = None;
+    c2.must_take(&file("d", None, &by_c2(both.epoch.number + 1))).await;
+    let end = world.until_phase(None).await;
+    assert_eq!(end.config.active, "d", "given up");
+    // The nodes first: it sees them ready by the document that it has.
+    world.network.heal_all();
+    sleep(A_WHILE).await;
+    assert_eq!(c1.published().epoch, both.epoch);
+    machines[0].set_store_away(false);
+    c1.until_epoch(end.epoch.number).await;
+    sleep(A_WHILE).await;
+    assert_eq!(world.newest().await.epoch, end.epoch);
+}
+
+#[tokio::test(start_paused = true)]
+async fn of_two_documents_with_one_number_one_wins_and_all_have_that() {
+    let world = World::new().await;
+    let machines = ["c1", "c2"].map(|id| world.machine(id, &file("d", None, BY_C1)));
+    let (c1, c2) = (machines[0].start().await, machines[1].start().await);
+    // Both find the number free.
+    machines.iter().for_each(|machine| machine.set_store_slow(true));
+    let text = |n: u64| file("d", None, &format!("{BY_C1}epoch: 2\nrequest_deadline: {n}s\n"));
+    let (one, two) = (text(1), text(2));
+    let (first, second) = tokio::join!(c1.order(&one), c2.order(&two));
+    let mut codes = [first.0, second.0];
+    codes.sort_unstable();
+    assert_eq!(codes, [200, 409], "{first:?} {second:?}");
+    let published = world.document(2).await;
+    let (won, lost) = if first.0 == 200 { ("c1", &machines[1]) } else { ("c2", &machines[0]) };
+    assert_eq!(c1.until_epoch(2).await.epoch, published.epoch, "{won} won");
+    assert_eq!(c2.until_epoch(2).await.epoch, published.epoch, "{won} won");
+    // Who lost has its file as it was, so that what was refused is not taken later.
+    assert_eq!(lost.read(common::FILE), Some(file("d", None, BY_C1)));
+    assert_eq!(world.newest().await.epoch.number, 2);
+}
+
+#[tokio::test(start_paused = true)]
+async fn with_all_coordinators_lost_a_new_one_takes_the_document_from_the_store_and_publishes() {
+    let world = World::new().await;
+    let machine = world.machine("c1", &file("d", None, BY_C1));
+    let c1 = machine.start().await;
+    c1.must_take(&file("d", None, &format!("{BY_C1}request_deadline: 7s\n"))).await;
+    c1.kill().await;
+    // Nothing of it is left; the file is a new one.
+    let text = file("d", Some("t"), &format!("{BY_C1}request_deadline: 7s\n"));
+    let new = world.machine("c1", &text).start().await;
+    let newest = world.until_phase(Some(Phase::WriteBoth)).await;
+    assert!(3 <= newest.epoch.number, "{}", newest.epoch);
+    until("it serves that", async || (new.published().epoch == newest.epoch).then_some(())).await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn without_a_named_master_the_first_of_several_drives_and_the_others_follow() {
+    let world = World::new().await;
+    let machines = ["c1", "c2"].map(|id| world.machine(id, &file("d", None, "")));
+    let (c1, c2) = (machines[0].start().await, machines[1].start().await);
+    // The other one's file is older: it must not give up what c1 is told to do.
+    c1.must_take(&file("d", Some("t"), "")).await;
+    let both = world.until_phase(Some(Phase::WriteBoth)).await;
+    c2.until_epoch(both.epoch.number).await;
+    sleep(A_WHILE).await;
+    assert_eq!(world.newest().await.epoch, both.epoch, "c2 drove its own file");
+    let (status, body) = c2.order(&file("d", None, "")).await;
+    assert_eq!((status, body["master"].as_str()), (409, Some("c1")), "{body}");
+    c1.must_take(&file("t", None, "")).await;
+    assert_eq!(world.until_phase(None).await.config.active, "t");
+}

@@ -1,0 +1,50 @@
+//! `tako ctl`: what operators do to a running cluster, in short forms.
+
+mod attach;
+mod detach;
+mod layout;
+mod replace;
+mod safe;
+mod safe_to_stop;
+
+use std::process::ExitCode;
+
+use clap::{Args, Subcommand};
+
+use crate::failure::Failure;
+
+const AFTER_HELP: &str = "\
+Examples:
+  tako ctl attach 10.0.0.7:5711:4711              one node more, in the bucket with the fewest
+  tako ctl detach n3                              a node less
+  tako ctl replace n3 10.0.0.9:5711:4711          the same node on another machine
+  tako ctl safe-to-stop n3 && systemctl stop tako";
+
+/// Arguments of `tako ctl`.
+#[derive(Debug, Args)]
+#[command(after_help = AFTER_HELP)]
+pub(crate) struct CtlArgs {
+    #[command(subcommand)]
+    command: CtlCommand,
+}
+
+#[derive(Debug, Subcommand)]
+enum CtlCommand {
+    /// Add nodes, and move their share of the partitions to them
+    Attach(attach::AttachArgs),
+    /// Take nodes out, after what they hold has moved to others
+    Detach(detach::DetachArgs),
+    /// Give a node another address: the same id on another machine
+    Replace(replace::ReplaceArgs),
+    /// Tell whether nodes may be stopped now
+    SafeToStop(safe_to_stop::SafeArgs),
+}
+
+pub(crate) async fn run(args: CtlArgs) -> Result<ExitCode, Failure> {
+    match args.command {
+        CtlCommand::Attach(args) => attach::run(args).await,
+        CtlCommand::Detach(args) => detach::run(args).await,
+        CtlCommand::Replace(args) => replace::run(args).await,
+        CtlCommand::SafeToStop(args) => safe_to_stop::run(args).await,
+    }
+}

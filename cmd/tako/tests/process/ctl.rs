@@ -1,0 +1,86 @@
+//! `tako ctl` on a cluster that serves.
+
+use std::fs;
+
+use crate::{
+    migrate::{must_serve, started, while_writing},
+    support::{Cluster, free_port, json, must_get, must_put, wait_for},
+};
+
+fn nodes(cluster: &Cluster) -> Vec<String> {
+    let seen = json(cluster.proxy, "/cluster").expect("it answers");
+    let nodes = seen["nodes"].as_array().expect("nodes");
+    nodes.iter().map(|node| node["id"].as_str().expect("an id").to_owned()).collect()
+}
+
+#[test]
+fn a_node_is_attached_and_another_detached_while_clients_write() {
+    let mut cluster = started();
+    let (http, rpc) = cluster.nodes[3];
+    let place = format!("127.0.0.1:{http}:{rpc}");
+    let plan = cluster.must_order(&["ctl", "attach", "--dry-run", &place]);
+    assert!(plan.contains("To be started: n4"), "{plan}");
+    assert!(json(cluster.coordinator, "/status").expect("it answers")["migration"].is_null());
+    cluster.start_by_hand("node", "n4");
+    let proxy = cluster.proxy;
+    let (_, said) = while_writing(proxy, || cluster.must_order(&["ctl", "attach", &place]));
+    assert!(said.contains("Done: `d-1` is active"), "{said}");
+    let (_, said) = while_writing(proxy, || cluster.must_order(&["ctl", "detach", "n1"]));
+    assert!(said.contains("Done: `d-2` is active. May be stopped now: n1"), "{said}");
+    cluster.kill("n1");
+    wait_for("the proxy to know three nodes", || {
+        (nodes(&cluster) == ["n2", "n3", "n4"]).then_some(())
+    });
+    cluster.kill("n2");
+    assert_eq!(must_get(proxy, "before").as_deref(), Some("value"));
+    let (code, said) = cluster.order(&["ctl", "detach", "n9"]);
+    assert_eq!(code, Some(3), "{said}");
+}
+
+#[test]
+fn whether_a_node_may_be_stopped_depends_on_the_others() {
+    let cluster = started();
+    let said = cluster.must_order(&["ctl", "safe-to-stop", "n3"]);
+    assert!(said.contains("Yes: n3"), "{said}");
+    let (code, said) = cluster.order(&["ctl", "safe-to-stop", "n2", "n3"]);
+    assert_eq!(code, Some(1), "{said}");
+    assert!(said.contains("only n1 of n1, n2, n3 would be left, 2 are needed"), "{said}");
+    cluster.kill("n2");
+    let (code, said) = cluster.order(&["ctl", "safe-to-stop", "n3"]);
+    assert_eq!(code, Some(1), "{said}");
+    assert!(said.contains("n2 does not answer"), "{said}");
+}
+
+#[test]
+fn a_node_comes_back_on_another_machine_with_an_empty_folder() {
+    let mut cluster = started();
+    cluster.kill("n3");
+    fs::remove_dir_all(cluster.var().join("data/n3")).expect("it was there");
+    let place = format!("127.0.0.1:{}:{}", free_port(), free_port());
+    let said = cluster.must_order(&["ctl", "replace", "--no-wait", "n3", &place]);
+    assert!(said.contains("n3 is at"), "{said}");
+    cluster.start_by_hand("node", "n3");
+    let said = cluster.must_order(&["ctl", "replace", "n3", &place]);
+    assert!(said.contains("Done: n3 serves at"), "{said}");
+    must_serve(&cluster);
+    cluster.kill("n1");
+    assert_eq!(must_get(cluster.proxy, "before").as_deref(), Some("value"));
+    must_put(cluster.proxy, "after", "value");
+}
+
+#[test]
+fn a_cluster_without_a_coordinator_serves_and_is_reconfigured_from_a_new_one() {
+    let mut cluster = started();
+    cluster.kill("c1");
+    must_put(cluster.proxy, "alone", "value");
+    let (code, said) = cluster.order(&["migrate", "status"]);
+    assert_eq!(code, Some(6), "{said}");
+    // A new one, with nothing but a file.
+    fs::remove_dir_all(cluster.var().join("etc/coordinator-c1")).expect("it was there");
+    cluster.start_by_hand("coordinator", "c1");
+    wait_for("the coordinator", || json(cluster.coordinator, "/status"));
+    cluster.start_by_hand("node", "n4");
+    let (http, rpc) = cluster.nodes[3];
+    cluster.must_order(&["ctl", "attach", &format!("127.0.0.1:{http}:{rpc}")]);
+    assert_eq!(must_get(cluster.proxy, "alone").as_deref(), Some("value"));
+}
