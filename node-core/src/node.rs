@@ -9,6 +9,7 @@
 
 mod folder;
 mod moves;
+mod root;
 mod startup;
 
 use std::{path::PathBuf, sync::Arc, time::Duration};
@@ -24,7 +25,7 @@ use tako_types::{
 use tokio::{sync::Notify, time::Instant};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
-use self::{folder::Folder, startup::Found};
+use self::{folder::Folder, root::Refused, startup::Found};
 use crate::{
     configuration::{
         AdoptError, ConfigCell, ConfigSource, ConfigWatcher, SourceError, fetch_store, newest_kept,
@@ -166,15 +167,30 @@ impl Node {
                 watcher.first(options.store.as_ref(), &shutdown).await?.ok_or(NodeError::Stopped)?
             }
         };
-        let config =
-            Arc::new(ConfigCell::new(first, options.disk.clone(), Some(folder.etc().to_owned()))?);
-        if let Ok(fresh) = watcher.fetch(Some(&config.current())).await {
-            let _ = config.adopt(fresh);
+        let cell = |first| {
+            ConfigCell::new(first, options.disk.clone(), Some(folder.etc().to_owned()))
+                .map(Arc::new)
+        };
+        let mut config = cell(first)?;
+        let mut refused = None;
+        if let Ok(offered) = watcher.fetch(Some(&config.current())).await
+            && let Err(why) = config.adopt(offered.clone())
+        {
+            refused = Some(Refused { offered, why, in_store: false });
         }
-        let store = open_store(&options, &config.current())?;
+        let mut store = open_store(&options, &config.current())?;
         // The highest epoch that can be found; without the store the kept one must do.
-        if let Ok(Some(published)) = fetch_store(&store).await {
-            let _ = config.adopt(published);
+        if let Ok(Some(offered)) = fetch_store(&store).await
+            && let Err(why) = config.adopt(offered.clone())
+        {
+            refused = Some(Refused { offered, why, in_store: true });
+        }
+        if let Some(refused) = refused
+            && let Some((offered, restored)) =
+                root::moved_to(&options, &folder, &config.current(), refused).await?
+        {
+            config = cell(offered)?;
+            store = restored;
         }
         // Nodes are started before a migration brings them, or after: both must do.
         if matches!(options.source, ConfigSource::Coordinators(_)) {

@@ -80,7 +80,9 @@ impl Proxy {
                 None => return Ok(None),
             },
         };
-        let config = Arc::new(ConfigCell::new(first, options.disk, Some(etc))?);
+        // With nothing of its own it need not have seen what lies between what it kept and what is in
+        // force; and there may be nothing: the data may have been restored to another root.
+        let config = Arc::new(ConfigCell::new(first, options.disk, Some(etc))?.provisional());
         if let Ok(fresh) = watcher.fetch(Some(&config.current())).await {
             let _ = config.adopt(fresh);
         }

@@ -7,6 +7,7 @@ use tako_types::Version;
 
 use crate::{
     DueRow, Meta,
+    backup::{Backup, Origin},
     store::{cluster_of, cluster_text, name_of, number_of},
 };
 
@@ -39,7 +40,8 @@ pub fn own_row(bytes: &[u8]) {
     }
 }
 
-/// The cluster's id and the name of a document: what is taken is exactly what would be written.
+/// The cluster's id and the name of a document: what is taken is exactly what would be written. The
+/// documents of backups and restores: what is taken is written as something that reads as the same.
 ///
 /// # Panics
 /// When that does not hold.
@@ -51,5 +53,11 @@ pub fn small_object(bytes: &[u8]) {
         std::str::from_utf8(bytes).ok().and_then(|name| Some((name, number_of(name)?)))
     {
         assert_eq!(name_of(number), name);
+    }
+    if let Ok(backup) = Backup::decode(bytes) {
+        assert_eq!(Backup::decode(&backup.encode()), Ok(backup));
+    }
+    if let Ok(origin) = Origin::decode(bytes) {
+        assert_eq!(Origin::decode(&origin.encode()), Ok(origin));
     }
 }

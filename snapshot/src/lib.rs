@@ -9,6 +9,7 @@
 //! the coordinator (configuration documents). It does not know records: the merge of two encoded
 //! records comes in as a [`MergeFn`]. Object layout and rows: docs/formats/snapshot.md.
 
+pub mod backup;
 mod cache;
 mod clock;
 mod error;

@@ -133,6 +133,22 @@ impl PartitionReader {
         bounded(STORE_DEADLINE, async { due_rows(db.scan(start..end).await?, limit).await }).await
     }
 
+    /// Due rows of any time after a row, in order; from the first one without.
+    ///
+    /// # Errors
+    /// As [`Self::get`].
+    pub(crate) async fn due_after(
+        &self,
+        row: Option<&DueRow>,
+        limit: usize,
+    ) -> Result<Vec<DueRow>, SnapshotError> {
+        let (start, end) = DueRow::range(u64::MAX);
+        let start = row.map_or(Bound::Included(start), |row| Bound::Excluded(row.encode()));
+        let range = (start, Bound::Excluded(end));
+        let db = self.db()?;
+        bounded(STORE_DEADLINE, async { due_rows(db.scan(range).await?, limit).await }).await
+    }
+
     /// Closes the handle. Dropping it does the same in the background.
     pub async fn close(mut self) {
         if let Some(db) = self.db.take() {

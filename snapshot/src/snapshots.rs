@@ -229,7 +229,10 @@ impl Snapshots {
 impl Shared {
     /// `<root>/partitions/<k>-<p>/db`.
     pub(crate) fn db_path(&self, partition: PartitionId) -> Path {
-        let log2 = self.options.partitions_log2;
+        self.db_path_of(self.options.partitions_log2, partition)
+    }
+
+    fn db_path_of(&self, log2: u32, partition: PartitionId) -> Path {
         self.store.path(&format!("partitions/{log2}-{partition}/db"))
     }
 
@@ -239,13 +242,21 @@ impl Shared {
     }
 
     pub(crate) fn admin(&self, partition: PartitionId) -> Admin {
-        AdminBuilder::new(self.db_path(partition), self.store.object_store())
+        self.admin_of(self.options.partitions_log2, partition)
+    }
+
+    /// The same for a partition of another number of them.
+    pub(crate) fn admin_of(&self, log2: u32, partition: PartitionId) -> Admin {
+        AdminBuilder::new(self.db_path_of(log2, partition), self.store.object_store())
             .with_system_clock(StoreClock::new(self.wall.clone()))
             .with_merge_operator(self.merge.clone())
             .build()
     }
 
     /// A checkpoint of `latest` that shows all of its records and lives for half a lease yet.
+    ///
+    /// Never one that somebody else may delete at any time: a backup's, which has a name, or what a
+    /// clone holds, which does not expire.
     async fn protecting(
         &self,
         admin: &Admin,
@@ -255,7 +266,8 @@ impl Shared {
         let newest = latest
             .checkpoints()
             .iter()
-            .filter(|checkpoint| checkpoint.expire_time.is_none_or(|at| at >= needed_until))
+            .filter(|checkpoint| checkpoint.name.is_none())
+            .filter(|checkpoint| checkpoint.expire_time.is_some_and(|at| at >= needed_until))
             .max_by_key(|checkpoint| checkpoint.manifest_id);
         let Some(newest) = newest else { return Ok(None) };
         // Manifests after the step's own are compactions, take-overs and collections: most often

@@ -175,8 +175,25 @@ impl PartitionWriter {
     /// [`SnapshotError::Fenced`] when another writer took over. After any error but
     /// [`SnapshotError::Invalid`] the outcome is unknown: drop this writer and open another.
     pub async fn step(&mut self, input: StepInput) -> Result<Committed, SnapshotError> {
+        let batch = self.batch(input, false)?;
+        self.commit(batch).await
+    }
+
+    /// [`Self::step`] with records of keys of which this database holds nothing: all are plain
+    /// puts, whatever their versions.
+    ///
+    /// # Errors
+    /// As [`Self::step`].
+    pub(crate) async fn load(&mut self, input: StepInput) -> Result<Committed, SnapshotError> {
+        let batch = self.batch(input, true)?;
+        self.commit(batch).await
+    }
+
+    async fn commit(
+        &mut self,
+        (batch, meta): (WriteBatch, Meta),
+    ) -> Result<Committed, SnapshotError> {
         let db = self.db()?;
-        let (batch, meta) = self.batch(input)?;
         let lifetime = Some(self.shared.options.lease);
         let options = CheckpointOptions { lifetime, ..CheckpointOptions::default() };
         self.failed.store(true, Ordering::Relaxed);
@@ -254,7 +271,7 @@ impl PartitionWriter {
     }
 
     /// The step's rows and the meta they will leave.
-    fn batch(&self, input: StepInput) -> Result<(WriteBatch, Meta), SnapshotError> {
+    fn batch(&self, input: StepInput, all_new: bool) -> Result<(WriteBatch, Meta), SnapshotError> {
         let mut rows = BTreeMap::<Bytes, StepRow>::new();
         for row in input.rows {
             check_key(&row.key)?;
@@ -293,7 +310,7 @@ impl PartitionWriter {
             batch.put_bytes(due.encode(), Bytes::from_static(DUE_VALUE));
         }
         for row in rows.into_values() {
-            if row.newest && row.version > self.meta.highest {
+            if all_new || (row.newest && row.version > self.meta.highest) {
                 batch.put_bytes(row.key, row.record);
             } else {
                 batch.merge(row.key, row.record);

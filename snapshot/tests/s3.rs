@@ -19,6 +19,9 @@ use bytes::Bytes;
 use tako_snapshot::{
     Checkpoint, Coverage, PartitionReader, PartitionWriter, Published, SnapshotError,
     SnapshotOptions, Snapshots, StepInput, StepRow, Store, StoreError, StoreSettings,
+    backup::{
+        About, BackupName, Backups, Method, RecordFns, RestoreOptions, partitions_log2_of, restore,
+    },
 };
 use tako_types::{
     Clock, ClusterId, ErrorKind, Incarnation, Key, Lsn, NodeId, PartitionId, StepNumber,
@@ -277,4 +280,82 @@ async fn compaction_and_collection_keep_every_record_and_free_old_files() {
 async fn check_gone(node: &Snapshots, checkpoint: Checkpoint) {
     let error = node.reader_at(P, checkpoint).await.err().expect("collected");
     assert!(matches!(error, SnapshotError::Gone), "{error:?}");
+}
+
+const RECORDS: RecordFns = RecordFns {
+    merge: Ord::max,
+    inspect: |_, record| {
+        let time = record.get(..20).and_then(|time| std::str::from_utf8(time).ok()?.parse().ok());
+        time.map(|micros| Version { micros, origin: 1 }).ok_or_else(|| "no time".to_owned())
+    },
+};
+
+#[tokio::test]
+async fn a_backup_is_made_verified_restored_by_copy_and_clone_and_deleted() {
+    let Some(world) = World::new("backup") else { return };
+    let (store, node) = (world.store(), world.node().await);
+    store.cluster_id(Some(ClusterId(7))).await.expect("an id");
+    let mut content = Vec::new();
+    // Some keys of each of two partitions, in two steps.
+    for p in [PartitionId(5), PartitionId(6)] {
+        let of_p = |name: &String| {
+            Key::new(0, Bytes::from(name.clone())).expect("short").stored().partition(5) == p
+        };
+        let names: Vec<String> = (0..).map(|n| format!("key-{n}")).filter(of_p).take(30).collect();
+        let mut writer = node.writer(p).await.expect("a writer");
+        for time in [1, 2] {
+            let rows: Vec<_> = names.iter().map(|name| (name.as_str(), "x")).collect();
+            writer.step(step(time, &rows)).await.expect("a step");
+        }
+        content.extend(names);
+    }
+    assert_eq!(partitions_log2_of(&store).await.expect("a list"), Some(5));
+    let backups =
+        Backups::open(store.clone(), 5, world.clock.clone(), RECORDS).await.expect("opened");
+    let name = BackupName::new("one").expect("a name");
+    let backup = backups.create(&name, About::default(), &|_| {}).await.expect("a backup");
+    let verified = backups.verify(&backup, &|_| {}).await.expect("read");
+    assert_eq!((verified.total().records, verified.damage.len()), (60, 0));
+
+    for (method, log2, beside) in
+        [(Method::Copy, 3, "copied"), (Method::Clone, 4, "fewer"), (Method::Clone, 6, "more")]
+    {
+        let url = format!("{}-{beside}", world.url);
+        let into = store.open_beside(&world.settings(), &url).expect("a root");
+        let cluster = ClusterId(100 + u128::from(log2));
+        let options = RestoreOptions {
+            partitions_log2: log2,
+            method,
+            verify: true,
+            cluster,
+            configuration: None,
+        };
+        let (clock, observe) = (world.clock.clone(), &|_| {});
+        let restored =
+            restore(&backups, Some(&backup), into.clone(), &options, clock, RECORDS, observe).await;
+        let counts = restored.expect("restored").counts.expect("verified");
+        assert_eq!(counts.values().map(|count| count.records).sum::<u64>(), 60);
+        // As a process that knows nothing but the new root.
+        let mut settings = world.settings();
+        settings.url = url;
+        let fresh = Store::open(&settings).expect("a store");
+        assert_eq!(fresh.cluster_id(None).await.expect("read"), Some(cluster));
+        let options = SnapshotOptions {
+            partitions_log2: log2,
+            cache_memory_bytes: 8 << 20,
+            ..SnapshotOptions::default()
+        };
+        let other =
+            Snapshots::new(fresh, options, world.clock.clone(), Ord::max).await.expect("valid");
+        for name in &content {
+            let p = Key::new(0, Bytes::from(name.clone())).expect("short").stored().partition(log2);
+            let reader = other.reader_latest(p).await.expect("a look").expect("a reader");
+            assert_eq!(text(&reader, name).await.as_deref(), Some("x"), "{beside}: {name}");
+            reader.close().await;
+        }
+        other.close().await;
+    }
+    assert!(backups.delete(&name).await.expect("deleted"));
+    assert_eq!(backups.list().await.expect("a list").len(), 0);
+    node.close().await;
 }

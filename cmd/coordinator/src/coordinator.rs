@@ -1,7 +1,7 @@
 //! The coordinator's life: start, watch the file, publish, serve, stop.
 //!
-//! One part reads and publishes (`publisher.rs`), one serves (`server.rs`); they share the document
-//! through a `watch` channel. Invariant: what is served is in the store (if there is one) and on
+//! One part reads and publishes (`publisher.rs`), one serves (`server.rs`), one makes backups
+//! (`backups.rs`); they share the document through a `watch` channel. Invariant: what is served is in the store (if there is one) and on
 //! the disk; epoch numbers only grow. Everything from outside comes in by [`CoordinatorOptions`].
 
 use std::{future::Future, path::PathBuf, sync::Arc, time::Duration};
@@ -14,6 +14,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::{
     ConfigStore, CoordinatorError,
+    backups::{self, Schedule},
     files::Files,
     http::{self, Document},
     publish::{first, parse, read_at_rest},
@@ -34,6 +35,8 @@ pub struct CoordinatorOptions {
     pub bind: Option<String>,
     /// Where documents are published for all; without one only on the own disk.
     pub store: Option<Arc<dyn ConfigStore>>,
+    /// What makes the backups that the configuration asks for; none are made without.
+    pub backups: Option<Schedule>,
     /// How often the file is looked at.
     pub watch_interval: Duration,
     /// How often the store is asked for documents of other coordinators.
@@ -62,6 +65,7 @@ impl CoordinatorOptions {
             var,
             bind: None,
             store: None,
+            backups: None,
             watch_interval: Duration::from_secs(1),
             store_interval: Duration::from_secs(30),
             network,
@@ -76,6 +80,7 @@ pub struct Coordinator {
     listener: Box<dyn Listener>,
     publisher: Publisher,
     reload: Arc<Notify>,
+    backups: Option<Schedule>,
 }
 
 impl Coordinator {
@@ -94,10 +99,11 @@ impl Coordinator {
         let in_force = first(&files, options.store.as_deref()).await?;
         let (text, config) =
             read_at_rest(&options, &files, in_force.as_ref(), text, config).await?;
+        let backups = options.backups.clone();
         let publisher = Publisher::start(options, files, in_force, text, &config).await?;
         let epoch = publisher.shared().document.borrow().published.epoch;
         tracing::info!(%epoch, address = listener.address(), "coordinator ready");
-        Ok(Self { listener, publisher, reload: Arc::default() })
+        Ok(Self { listener, publisher, reload: Arc::default(), backups })
     }
 
     /// Where it listens.
@@ -122,9 +128,11 @@ impl Coordinator {
     pub async fn serve(mut self, shutdown: impl Future<Output = ()> + Send) {
         let router = http::router(self.publisher.shared());
         let stop = CancellationToken::new();
+        let backups = backups::run(self.backups.take(), self.publisher.shared());
         let watching = async {
             tokio::select! {
                 () = self.publisher.watch(&self.reload) => {}
+                () = backups => {}
                 () = shutdown => {}
             }
             stop.cancel();

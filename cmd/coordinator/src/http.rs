@@ -78,6 +78,7 @@ pub(crate) struct Troubles {
     file: Option<String>,
     store: Option<String>,
     migration: Option<String>,
+    backups: Option<String>,
 }
 
 /// Where a trouble comes from.
@@ -89,6 +90,8 @@ pub(crate) enum Source {
     Store,
     /// Carrying out a migration.
     Migration,
+    /// Backups by the configuration's rules.
+    Backups,
 }
 
 impl Shared {
@@ -99,6 +102,7 @@ impl Shared {
             Source::File => &mut troubles.file,
             Source::Store => &mut troubles.store,
             Source::Migration => &mut troubles.migration,
+            Source::Backups => &mut troubles.backups,
         };
         let is_news = *slot != trouble;
         *slot = trouble;
@@ -121,8 +125,9 @@ impl Shared {
 
     fn last_error(&self) -> Option<String> {
         let troubles = self.troubles.lock().unwrap_or_else(PoisonError::into_inner);
-        let Troubles { file, store, migration } = &*troubles;
-        file.as_ref().or(store.as_ref()).or(migration.as_ref()).cloned()
+        let Troubles { file, store, migration, backups } = &*troubles;
+        let first = file.as_ref().or(store.as_ref()).or(migration.as_ref());
+        first.or(backups.as_ref()).cloned()
     }
 }
 

@@ -5,11 +5,13 @@
 //! /configuration`. A document that is refused changes nothing: the one in force stays, the reason
 //! is logged and shown in `GET /status`. `PUT /configuration` puts another file in the place of the one
 //! on the disk, if that may follow. A file that names another deployment is an order, which
-//! `migration` carries out in several documents, asking the nodes over RPC.
+//! `migration` carries out in several documents, asking the nodes over RPC. Backups that the document
+//! asks for are made through a [`BackupStore`].
 //! Network, disk, store and the place of blocking work come in by [`CoordinatorOptions`].
 //! Calls: types, ring, journal (disks), flatbuf (networks), node-core (kept documents). Called by:
 //! `cmd/tako`, `tests/sim`. Commands ask nodes by [`Nodes`] before they order.
 
+mod backups;
 mod coordinator;
 mod decide;
 mod error;
@@ -22,6 +24,7 @@ mod publisher;
 mod server;
 mod store;
 
+pub use backups::{BackupStore, Schedule};
 pub use coordinator::{Coordinator, CoordinatorOptions, InForce};
 pub use error::CoordinatorError;
 pub use migration::standings::{Nodes, Standings};

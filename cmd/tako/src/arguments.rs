@@ -25,6 +25,7 @@ Examples:
   tako check examples/cluster.yaml      is this configuration right, and what does it mean?
   tako node --id n1 --coordinator localhost:17400
   tako migrate start --to bigger.yaml --wait
+  tako ctl snapshot create --store s3://bucket/prefix
 
 Exit codes: 0 done; 1 a bench that failed, an answer that is no, or a bug; 2 wrong arguments or configuration; 3 something
 named is missing; 4 a conflict with another process; 5 an old configuration; 6 something needed is
@@ -55,7 +56,7 @@ pub(crate) enum Command {
     Check(CheckArgs),
     /// Move a running cluster to other nodes, buckets or levels
     Migrate(MigrateArgs),
-    /// Add, remove and replace nodes of a running cluster
+    /// Add, remove and replace nodes; back up and restore a cluster
     Ctl(CtlArgs),
     /// Measure a cluster, and verify every answer while measuring
     Bench(Box<BenchArgs>),

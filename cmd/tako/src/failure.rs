@@ -10,7 +10,7 @@ use tako_node_core::{
     node::NodeError,
     proxy::ProxyError,
 };
-use tako_snapshot::StoreError;
+use tako_snapshot::{StoreError, backup::BackupError};
 use tako_types::ErrorKind;
 
 /// What `main` reports.
@@ -116,6 +116,15 @@ impl From<StoreError> for Failure {
         let mut failure = Self::of(error.kind(), &error);
         failure.text = format!("object store: {}", failure.text);
         failure
+    }
+}
+
+impl From<BackupError> for Failure {
+    fn from(error: BackupError) -> Self {
+        match error {
+            BackupError::Store(error) => error.into(),
+            error => Self::of(error.kind(), &error),
+        }
     }
 }
 

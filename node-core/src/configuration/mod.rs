@@ -12,7 +12,10 @@ mod watch;
 use std::{
     io,
     path::PathBuf,
-    sync::{Arc, OnceLock},
+    sync::{
+        Arc, OnceLock,
+        atomic::{AtomicBool, Ordering},
+    },
 };
 
 pub use kept::newest_kept;
@@ -58,6 +61,8 @@ pub struct ConfigCell {
     disk: Arc<dyn Disk>,
     folder: Option<PathBuf>,
     refused: Mutex<Option<String>>,
+    /// Nobody has said yet that the first document is still one of those in force.
+    provisional: AtomicBool,
     observer: OnceLock<Observer>,
     /// Held from the check to the change, so that the epoch cannot go back.
     adopting: Mutex<()>,
@@ -78,11 +83,19 @@ impl ConfigCell {
             disk,
             folder,
             refused: Mutex::new(None),
+            provisional: AtomicBool::new(false),
             observer: OnceLock::new(),
             adopting: Mutex::new(()),
         };
         cell.keep(&cell.current())?;
         Ok(cell)
+    }
+
+    /// Lets any newer document follow the first one, once: for who holds no data that it placed.
+    #[must_use]
+    pub fn provisional(self) -> Self {
+        self.provisional.store(true, Ordering::Relaxed);
+        self
     }
 
     /// Has `observer` told of each change, the document in force and the one to come, when that is
@@ -150,13 +163,19 @@ impl ConfigCell {
     }
 
     fn check(&self, current: &Published, offered: &Published) -> Result<bool, AdoptError> {
-        if offered.epoch == current.epoch || offered.epoch.number < current.epoch.number {
+        if offered.epoch.number < current.epoch.number {
+            return Ok(false);
+        }
+        if offered.epoch == current.epoch {
+            self.provisional.store(false, Ordering::Relaxed);
             return Ok(false);
         }
         if offered.epoch.number == current.epoch.number {
             return Err(AdoptError::Fork { current: current.epoch, offered: offered.epoch });
         }
-        succession::check(current, offered)?;
+        if !self.provisional.swap(false, Ordering::Relaxed) {
+            succession::check(current, offered)?;
+        }
         Ok(true)
     }
 

@@ -77,3 +77,25 @@ async fn without_coordinators_the_first_document_is_found_in_the_store() {
     let found = first.expect("it waits for a coordinator").expect("no file").expect("no shutdown");
     assert_eq!(found.epoch.number, 2);
 }
+
+/// The same cluster's data, restored to a root with other partitions.
+fn restored(number: u64, partitions: u32) -> Published {
+    let mut config = (*document(number, 1).config).clone();
+    config.partitions = partitions;
+    tako_ring::publish(Arc::new(config), number, None).expect("it can be laid out")
+}
+
+#[test]
+fn what_was_kept_may_be_followed_by_anything_newer_only_until_it_was_confirmed() {
+    let cell = |provisional: bool| {
+        let cell = ConfigCell::new(document(1, 1), Arc::new(FsDisk), None).expect("kept");
+        if provisional { cell.provisional() } else { cell }
+    };
+    assert!(cell(false).adopt(restored(2, 8)).is_err());
+    let kept = cell(true);
+    assert_eq!(kept.adopt(restored(2, 8)).ok(), Some(true));
+    assert!(kept.adopt(restored(3, 16)).is_err(), "only the first one");
+    let confirmed = cell(true);
+    assert_eq!(confirmed.adopt(document(1, 1)).ok(), Some(false));
+    assert!(confirmed.adopt(restored(2, 8)).is_err());
+}

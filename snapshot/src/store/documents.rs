@@ -1,6 +1,7 @@
 //! The few shared objects that are not snapshots: the cluster's id and configuration documents.
 //!
-//! Invariant: they are only ever created, never overwritten or deleted. Whoever creates an object
+//! Invariant: they are only ever created, never overwritten or deleted (a restore that is repeated
+//! takes away what the one before left, on a root that nobody uses). Whoever creates an object
 //! second learns what the first wrote. An answer may be lost after it took effect, and S3 reports
 //! a conflict that it may resolve either way, so a refused create is always read back and
 //! compared; identical bytes count as written.
@@ -13,6 +14,12 @@ use object_store::{Error, ObjectStore, ObjectStoreExt, PutMode, PutOptions, path
 use tako_types::{ClusterId, limits::STORE_DEADLINE};
 
 use super::{Store, StoreError};
+use crate::backup::Origin;
+
+/// Object that is there while a restore goes on.
+pub(crate) const RESTORING: &str = "restoring";
+/// Object that says where restored data came from.
+pub(crate) const RESTORED: &str = "restored";
 
 const ATTEMPTS_MAX: u32 = 4;
 const FIRST_BACKOFF: Duration = Duration::from_millis(50);
@@ -33,7 +40,8 @@ impl Store {
     /// Shape: 32 lowercase hexadecimal digits at `<root>/cluster`.
     ///
     /// # Errors
-    /// [`StoreError`]; [`StoreError::Damaged`] when the object is something else.
+    /// [`StoreError`]; [`StoreError::Damaged`] when the object is something else;
+    /// [`StoreError::Restoring`] instead of creating it where a restore has not ended.
     pub async fn cluster_id(
         &self,
         create: Option<ClusterId>,
@@ -43,6 +51,7 @@ impl Store {
             (Some(found), _) => found,
             (None, None) => return Ok(None),
             (None, Some(id)) => {
+                self.refuse_unfinished().await?;
                 let text = Bytes::from(cluster_text(id));
                 match self.create(&path, text).await? {
                     Published::Written => return Ok(Some(id)),
@@ -59,13 +68,49 @@ impl Store {
         }
     }
 
+    /// Gives the data below this root an id; the end of a restore.
+    pub(crate) async fn name_cluster(&self, id: ClusterId) -> Result<Published, StoreError> {
+        self.create(&self.path("cluster"), Bytes::from(cluster_text(id))).await
+    }
+
+    /// Where the data below this root were restored from, if they were.
+    ///
+    /// # Errors
+    /// [`StoreError`].
+    pub async fn origin(&self) -> Result<Option<Origin>, StoreError> {
+        let path = self.path(RESTORED);
+        let Some(bytes) = self.read(&path).await? else { return Ok(None) };
+        let damaged = |what| StoreError::Damaged { path: path.to_string(), what };
+        Origin::decode(&bytes).map(Some).map_err(damaged)
+    }
+
+    /// Refuses a root on which a restore was begun and has not ended.
+    async fn refuse_unfinished(&self) -> Result<(), StoreError> {
+        if self.read(&self.path(RESTORING)).await?.is_some()
+            && self.read(&self.path("cluster")).await?.is_none()
+        {
+            return Err(StoreError::Restoring { root: self.root().to_string() });
+        }
+        Ok(())
+    }
+
     /// Publishes the configuration document of a number; the first one wins for ever.
     ///
     /// Shape: `<root>/config/<20 digits>`.
     ///
     /// # Errors
-    /// [`StoreError`].
+    /// [`StoreError`]; [`StoreError::Restoring`] where a restore has not ended.
     pub async fn publish_config(&self, number: u64, bytes: Bytes) -> Result<Published, StoreError> {
+        self.refuse_unfinished().await?;
+        self.restore_config(number, bytes).await
+    }
+
+    /// [`Self::publish_config`] by the restore itself.
+    pub(crate) async fn restore_config(
+        &self,
+        number: u64,
+        bytes: Bytes,
+    ) -> Result<Published, StoreError> {
         self.create(&self.config_path(number), bytes).await
     }
 

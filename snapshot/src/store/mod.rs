@@ -9,12 +9,13 @@
 pub mod counting;
 mod documents;
 pub mod fault;
+mod objects;
 mod open;
 mod probe;
 
 pub use counting::Counts;
 pub use documents::Published;
-pub(crate) use documents::{cluster_of, cluster_text, name_of, number_of};
+pub(crate) use documents::{RESTORED, RESTORING, cluster_of, cluster_text, name_of, number_of};
 pub use open::StoreSettings;
 
 use std::{sync::Arc, time::Duration};
@@ -66,6 +67,14 @@ pub enum StoreError {
         /// What that would lead to.
         meaning: &'static str,
     },
+    /// A restore into this root has not ended.
+    #[error(
+        "a restore into {root} has not ended: let it end, or repeat it, before anything starts there"
+    )]
+    Restoring {
+        /// The root.
+        root: String,
+    },
     /// A shared document is not what Tako writes there.
     #[error("{path} is damaged: {what}")]
     Damaged {
@@ -85,6 +94,8 @@ impl StoreError {
             Self::Io { .. } => ErrorKind::Unavailable,
             Self::Deadline { .. } => ErrorKind::Deadline,
             Self::Damaged { .. } => ErrorKind::Corrupt,
+            // Nobody is to wait for it: it may have been given up.
+            Self::Restoring { .. } => ErrorKind::Closed,
         }
     }
 }
@@ -119,6 +130,19 @@ impl Store {
     pub fn with_faults(&self) -> (Self, Arc<FaultStore>) {
         let fault = FaultStore::new(self.counting.inner());
         (Self::new(fault.clone(), self.root.clone(), self.local), fault)
+    }
+
+    /// Another root in the same store.
+    #[must_use]
+    pub fn with_root(&self, root: Path) -> Self {
+        Self::new(self.counting.inner(), root, self.local)
+    }
+
+    /// Whether both are roots of one bucket, in which a path means the same to both.
+    #[must_use]
+    pub fn shares_bucket_with(&self, other: &Self) -> bool {
+        // Each folder is a store of its own, which begins at its root.
+        !self.local && Arc::ptr_eq(&self.counting.inner(), &other.counting.inner())
     }
 
     /// What SlateDB and others use: counted.

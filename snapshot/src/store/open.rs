@@ -125,6 +125,35 @@ impl Store {
     }
 }
 
+impl StoreSettings {
+    /// The same, with another URL: a root in a store that is reached alike.
+    #[must_use]
+    pub fn with_url(&self, url: &str) -> Self {
+        Self { url: url.to_owned(), ..self.clone() }
+    }
+}
+
+impl Store {
+    /// Opens the store that `url` names as one of `settings`, by which this one was opened: another
+    /// root in the same bucket shares its client.
+    ///
+    /// # Errors
+    /// As [`Self::open`].
+    pub fn open_beside(&self, settings: &StoreSettings, url: &str) -> Result<Self, StoreError> {
+        match (bucket_and_prefix(&settings.url), bucket_and_prefix(url)) {
+            (Some((bucket, _)), Some((other, prefix))) if bucket == other => {
+                Ok(self.with_root(Path::from(prefix)))
+            }
+            _ => Self::open(&settings.with_url(url)),
+        }
+    }
+}
+
+fn bucket_and_prefix(url: &str) -> Option<(&str, &str)> {
+    let rest = url.trim().strip_prefix("s3://")?;
+    Some(rest.split_once('/').unwrap_or((rest, "")))
+}
+
 fn wrong(what: String) -> StoreError {
     StoreError::Settings { what }
 }

@@ -7,7 +7,7 @@ use crate::settings::COMPACT_FROM_TABLES;
 use crate::{Checkpoint, PartitionWriter, SnapshotError};
 
 /// Steps that mix fresh keys, merges and deletes until a compaction has run; what should be there.
-async fn steps_until_compacted(
+pub(super) async fn steps_until_compacted(
     writer: &mut PartitionWriter,
     from: u64,
 ) -> std::collections::BTreeMap<String, String> {

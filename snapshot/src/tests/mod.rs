@@ -7,12 +7,14 @@
 //! Records are `version micros (8 bytes) ++ text`, and the merge takes the greater bytes, which is
 //! the real merge's order without the record's format.
 
+mod backups;
 mod budget;
 mod cached;
 mod faults;
 mod grace;
 mod leases;
 mod model;
+mod restores;
 #[path = "../../tests/s3_server/mod.rs"]
 #[allow(unreachable_pub, reason = "shared with another package's tests by path")]
 mod s3_server;

@@ -78,11 +78,7 @@ impl Nodes {
 
     /// Has a step taken of each partition, by the first of the nodes named that does it: they are
     /// asked in the order in which it is their turn, for each other one would take the snapshot over.
-    pub(crate) async fn steps(
-        &self,
-        document: &Published,
-        steps: BTreeMap<PartitionId, Vec<NodeId>>,
-    ) {
+    pub async fn steps(&self, document: &Published, steps: BTreeMap<PartitionId, Vec<NodeId>>) {
         let number = document.epoch.number;
         stream::iter(steps)
             .for_each_concurrent(STEPS_AT_ONCE, async |(partition, by)| {

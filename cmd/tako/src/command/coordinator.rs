@@ -3,11 +3,11 @@
 use std::{path::PathBuf, process::ExitCode, sync::Arc};
 
 use clap::Args;
-use tako_coordinator::{Coordinator, CoordinatorOptions};
+use tako_coordinator::{Coordinator, CoordinatorOptions, Schedule};
 use tako_snapshot::{Store, StoreSettings};
-use tako_types::config::Address;
+use tako_types::{SystemClock, config::Address};
 
-use super::check;
+use super::{check, ctl::scheduled::ScheduledBackups};
 use crate::{arguments::ProcessArgs, failure::Failure, listen::GuardedTcp, signals};
 
 const AFTER_HELP: &str = "\
@@ -63,7 +63,12 @@ pub(crate) async fn run(args: CoordinatorArgs) -> Result<ExitCode, Failure> {
         .map(StoreSettings::url)
         .or_else(|| config.cluster.store.as_ref().map(StoreSettings::from));
     if let Some(settings) = store {
-        options.store = Some(Arc::new(Store::open(&settings)?));
+        let store = Store::open(&settings)?;
+        options.backups = Some(Schedule {
+            store: Arc::new(ScheduledBackups::new(store.clone())),
+            clock: Arc::new(SystemClock),
+        });
+        options.store = Some(Arc::new(store));
     }
     let coordinator = tokio::select! {
         started = Coordinator::start(options) => started?,

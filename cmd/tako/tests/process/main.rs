@@ -3,6 +3,7 @@
 //! One binary, so that ports are given out once (`support`). Every wait has a deadline and ends
 //! with the event it waits for; on failure the logs are printed.
 
+mod backup;
 mod check;
 mod configuration;
 mod crash;

@@ -137,6 +137,9 @@ pub(crate) struct Cluster {
     /// What the launcher is started with besides.
     pub(crate) arguments: Vec<String>,
     pub(crate) environment: Vec<(&'static str, String)>,
+    pub(crate) partitions: u32,
+    /// More lines of the configuration.
+    pub(crate) more: String,
 }
 
 impl Cluster {
@@ -151,6 +154,8 @@ impl Cluster {
             by_hand: Vec::new(),
             arguments: Vec::new(),
             environment: Vec::new(),
+            partitions: 4,
+            more: String::new(),
         };
         cluster.configure("1s", nodes);
         cluster
@@ -238,10 +243,11 @@ impl Cluster {
         let mut text = format!(
             "active_deployment: {active}\n{target}\
              coordinators: {{c1: [127.0.0.1, {}]}}\n\
-             partitions: 4\n\
+             partitions: {}\n\
              snapshot: {{interval: {interval}}}\n\
+             {}\
              deployments:\n",
-            self.coordinator
+            self.coordinator, self.partitions, self.more
         );
         for (name, per_key, buckets) in deployments {
             text += &format!("  {name}:\n    hash: {{buckets_per_key: {per_key}}}\n    buckets:\n");

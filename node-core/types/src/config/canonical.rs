@@ -9,8 +9,8 @@
 use sha2::{Digest, Sha256};
 
 use super::{
-    ClusterSettings, Config, Deployment, NodeConfig, Secret, StoreSettings, format_duration,
-    format_size, scalar::parse_bool,
+    BackupRule, ClusterSettings, Config, Deployment, NodeConfig, Secret, StoreSettings,
+    format_duration, format_size, scalar::parse_bool,
 };
 
 /// A value to be written.
@@ -133,6 +133,16 @@ fn cluster(settings: &ClusterSettings, mask: bool, add: &mut impl FnMut(&str, Tr
     add("tombstone_grace", time(settings.tombstone_grace));
     add("value_bytes_max", size(settings.value_bytes_max as u64));
     add("request_deadline", time(settings.request_deadline));
+    // Documents of before there were backups keep their hash.
+    if !settings.backups.is_empty() {
+        let rule = |rule: &BackupRule| {
+            Tree::Row(vec![
+                ("every".to_owned(), time(rule.every)),
+                ("keep".to_owned(), word(rule.keep)),
+            ])
+        };
+        add("backups", Tree::List(settings.backups.iter().map(rule).collect()));
+    }
 }
 
 fn store(settings: &StoreSettings, mask: bool) -> Tree {

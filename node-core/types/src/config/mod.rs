@@ -24,8 +24,8 @@ pub use change::{check_change, check_startable};
 pub use error::ConfigError;
 pub use migration::{Migration, Phase, Placement, ReplicaSet};
 pub use model::{
-    Address, Bucket, CacheSettings, ClusterSettings, Config, Consistency, Deployment, Durability,
-    JournalSettings, NodeConfig, Secret, SnapshotSettings, StoreSettings,
+    Address, BackupRule, Bucket, CacheSettings, ClusterSettings, Config, Consistency, Deployment,
+    Durability, JournalSettings, NodeConfig, Secret, SnapshotSettings, StoreSettings,
 };
 pub(crate) use published::rehashed;
 pub use published::{Published, PublishedError, Table};

@@ -204,6 +204,17 @@ pub struct ClusterSettings {
     pub value_bytes_max: usize,
     /// Time a client request may take where the client says nothing.
     pub request_deadline: Duration,
+    /// Backups that the coordinator makes by itself, each rule with an `every` of its own.
+    pub backups: Vec<BackupRule>,
+}
+
+/// Backups made again and again.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct BackupRule {
+    /// One in each such time.
+    pub every: Duration,
+    /// How many of them are kept.
+    pub keep: u32,
 }
 
 impl Default for ClusterSettings {
@@ -217,6 +228,7 @@ impl Default for ClusterSettings {
             tombstone_grace: DAY,
             value_bytes_max: VALUE_BYTES_MAX_DEFAULT,
             request_deadline: REQUEST_DEADLINE,
+            backups: Vec::new(),
         }
     }
 }

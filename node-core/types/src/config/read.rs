@@ -11,12 +11,13 @@ use std::{
 };
 
 use super::{
-    Address, Bucket, CacheSettings, ClusterSettings, Config, ConfigError, Consistency, Deployment,
-    Durability, JournalSettings, NodeConfig, Secret, SnapshotSettings, StoreSettings,
+    Address, BackupRule, Bucket, CacheSettings, ClusterSettings, Config, ConfigError, Consistency,
+    Deployment, Durability, JournalSettings, NodeConfig, Secret, SnapshotSettings, StoreSettings,
     fields::{
         Fields, TEXT_BYTES_MAX, boolean, duration, host, name, named, nearest, number, owned_text,
         port, size, text, with_hint, word,
     },
+    format_duration,
     validate::{self, Positions},
     yaml::{self, Data, Entry, Value, shorten},
 };
@@ -33,6 +34,13 @@ const BUCKETS_PER_KEY_DEFAULT: usize = 3;
 const HEALING_INTERVAL_DEFAULT: Duration = Duration::from_secs(86_400);
 /// Room above it for as many documents as anyone will ever publish.
 const EPOCH_MAX: u64 = 999_999_999_999_999_999;
+
+/// Each rule has a LIST at every start of a coordinator.
+const BACKUP_RULES_MAX: usize = 16;
+/// Below it one backup would begin before the one before has ended.
+const BACKUP_EVERY_MIN: Duration = Duration::from_secs(60);
+/// Each one stands in the manifest of every partition.
+const BACKUPS_KEPT_MAX: u32 = 1_000;
 
 const ROOT_KEYS: &[&str] = &[
     "epoch",
@@ -51,6 +59,7 @@ const ROOT_KEYS: &[&str] = &[
     "tombstone_grace",
     "value_bytes_max",
     "request_deadline",
+    "backups",
 ];
 const DEPLOYMENT_KEYS: &[&str] = &[
     "read_repair",
@@ -162,7 +171,45 @@ fn cluster(fields: &Fields<'_>) -> Result<ClusterSettings, ConfigError> {
         request_deadline: fields
             .optional("request_deadline", duration)?
             .unwrap_or(default.request_deadline),
+        backups: fields.optional("backups", backups)?.unwrap_or_default(),
     })
+}
+
+fn backups(path: &str, value: &Value) -> Result<Vec<BackupRule>, ConfigError> {
+    const FORM: &str = "write a list such as [{every: 1h, keep: 24}, {every: 1d, keep: 7}]";
+    let Data::List(items) = &value.data else {
+        let what = format!("a list is wanted, not {}", value.describe());
+        return Err(value.error(path, what).remedy(FORM));
+    };
+    if BACKUP_RULES_MAX < items.len() {
+        let what = format!("{} rules, the limit is {BACKUP_RULES_MAX}", items.len());
+        return Err(value.error(path, what));
+    }
+    let mut rules: Vec<BackupRule> = Vec::new();
+    for (item, at) in items.iter().zip(0..) {
+        let path = format!("{path}[{at}]");
+        let fields = Fields::new(&path, item, &["every", "keep"])?;
+        let every = fields.required("every", |path, value| {
+            let every = duration(path, value)?;
+            if every < BACKUP_EVERY_MIN {
+                let what = format!("{} is less than a minute", format_duration(every));
+                return Err(value
+                    .error(path, what)
+                    .remedy("write 1m or more; 1h and 1d are usual"));
+            }
+            Ok(every)
+        })?;
+        // The backups of a rule are known by it.
+        if rules.iter().any(|rule| rule.every == every) {
+            let what = format!("there is a rule for {} already", format_duration(every));
+            return Err(item.error(&path, what).remedy("keep one of them"));
+        }
+        let keep =
+            fields.required("keep", |path, value| number(path, value, 1..=BACKUPS_KEPT_MAX))?;
+        rules.push(BackupRule { every, keep });
+    }
+    rules.sort_by_key(|rule| rule.every);
+    Ok(rules)
 }
 
 fn store(path: &str, value: &Value) -> Result<StoreSettings, ConfigError> {

@@ -643,3 +643,37 @@ fn a_migration_travels_with_its_document_counts_for_the_hash_and_must_fit() {
     let one = Migration { barrier: vec![StepNumber(1)], ..migration(Phase::WriteBoth, "e") };
     assert!(refused(one).contains("write-both with a barrier of 1 steps for 4 partitions"));
 }
+
+#[test]
+fn rules_for_backups_are_read_sorted_and_written_and_without_one_nothing_changes() {
+    let plain = parse(THREE);
+    assert!(plain.cluster.backups.is_empty() && !plain.to_canonical_json().contains("backups"));
+    let text =
+        format!("{THREE}backups:\n  - {{every: 1d, keep: 7}}\n  - every: 60m\n    keep: 24\n");
+    let config = parse(&text);
+    let hour = Duration::from_secs(3_600);
+    let rules = [BackupRule { every: hour, keep: 24 }, BackupRule { every: 24 * hour, keep: 7 }];
+    assert_eq!(config.cluster.backups, rules);
+    let canonical = config.to_canonical_json();
+    let written = r#""backups":[{"every":"1h","keep":24},{"every":"1d","keep":7}]"#;
+    assert!(canonical.contains(written), "{canonical}");
+    assert_eq!(parse(&canonical), config);
+    assert_eq!(parse(&config.effective_yaml()), config);
+    // A rule may change at any time.
+    assert_eq!(check_change(&plain, &config), Ok(()));
+}
+
+#[test]
+fn a_rule_for_backups_that_cannot_be_meant_is_refused_where_it_stands() {
+    for (rules, at) in [
+        ("1h", "backups: line 13, column 10: a list is wanted"),
+        ("[{every: 1h}]", "backups[0].keep: line 13"),
+        ("[{every: 1h, keep: 0}]", "backups[0].keep: line 13"),
+        ("[{every: 59s, keep: 1}]", "59s is less than a minute"),
+        ("[{every: 1h, keep: 1, of: d}]", "backups[0].of: line 13"),
+        ("[{every: 1h, keep: 1}, {every: 60m, keep: 2}]", "there is a rule for 1h already"),
+    ] {
+        let refusal = refusal(&format!("{THREE}backups: {rules}\n"));
+        assert!(refusal.contains(at), "{rules}: {refusal}");
+    }
+}

@@ -1,11 +1,17 @@
-//! `tako ctl`: what operators do to a running cluster, in short forms.
+//! `tako ctl`: what an operator does to a cluster, one subcommand per file.
 
 mod attach;
 mod detach;
 mod layout;
+pub(crate) mod records;
 mod replace;
+mod restore;
 mod safe;
 mod safe_to_stop;
+pub(crate) mod scheduled;
+mod snapshot;
+mod source;
+mod steps;
 
 use std::process::ExitCode;
 
@@ -18,7 +24,8 @@ Examples:
   tako ctl attach 10.0.0.7:5711:4711              one node more, in the bucket with the fewest
   tako ctl detach n3                              a node less
   tako ctl replace n3 10.0.0.9:5711:4711          the same node on another machine
-  tako ctl safe-to-stop n3 && systemctl stop tako";
+  tako ctl safe-to-stop n3 && systemctl stop tako
+  tako ctl snapshot create before-upgrade --store s3://bucket/prefix";
 
 /// Arguments of `tako ctl`.
 #[derive(Debug, Args)]
@@ -38,6 +45,10 @@ enum CtlCommand {
     Replace(replace::ReplaceArgs),
     /// Tell whether nodes may be stopped now
     SafeToStop(safe_to_stop::SafeArgs),
+    /// Make, list, show, verify and delete backups
+    Snapshot(snapshot::SnapshotArgs),
+    /// Restore a whole cluster from the object store into a new root
+    Restore(restore::RestoreArgs),
 }
 
 pub(crate) async fn run(args: CtlArgs) -> Result<ExitCode, Failure> {
@@ -46,5 +57,7 @@ pub(crate) async fn run(args: CtlArgs) -> Result<ExitCode, Failure> {
         CtlCommand::Detach(args) => detach::run(args).await,
         CtlCommand::Replace(args) => replace::run(args).await,
         CtlCommand::SafeToStop(args) => safe_to_stop::run(args).await,
+        CtlCommand::Snapshot(args) => snapshot::run(args).await,
+        CtlCommand::Restore(args) => restore::run(args).await,
     }
 }

@@ -1,0 +1,73 @@
+//! Has the nodes bring what they hold into the store, so that a backup has it.
+//!
+//! Invariant: a partition counts as stepped when N−W+1 nodes of each set that is written said what
+//! they hold of it, and a step covers all of that. What was acknowledged before is then in the
+//! store. Every call has a deadline; who does not answer is left out.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use tako_coordinator::Standings;
+use tako_types::{
+    Incarnation, Lsn, NodeId, PartitionId,
+    config::{Published, ReplicaSet},
+};
+
+use crate::command::migrate;
+
+/// Rounds of asking and stepping; the second sees what the first one's steps covered. A large step
+/// goes on at its node when nobody waits for it any more.
+const ROUNDS: usize = 8;
+
+/// What each node holds of each partition and no step had covered.
+type Held = BTreeMap<(PartitionId, NodeId), (Incarnation, Lsn)>;
+
+/// Forces steps; the partitions of which it is not sure that all is covered.
+pub(super) async fn step_all(document: &Published) -> Vec<PartitionId> {
+    let nodes = migrate::nodes();
+    let first = nodes.standings(document).await;
+    let mut open: BTreeSet<PartitionId> = document.partitions().collect();
+    let unheard: BTreeSet<PartitionId> = document
+        .partitions()
+        .filter(|p| !document.placement(*p).write_sets().all(|set| is_heard(set, &first)))
+        .collect();
+    let held = held_by(&first);
+    let mut standings = first;
+    for round in 0..ROUNDS {
+        if 0 < round {
+            standings = nodes.standings(document).await;
+        }
+        open.retain(|p| !is_covered(*p, &held, &standings));
+        if open.is_empty() {
+            break;
+        }
+        let by = |p: &PartitionId| document.placement(*p).snapshotters.clone();
+        nodes.steps(document, open.iter().map(|p| (*p, by(p))).collect()).await;
+    }
+    open.into_iter().chain(unheard).collect::<BTreeSet<_>>().into_iter().collect()
+}
+
+/// Whether so many of a set answered that one of them has every complete write.
+fn is_heard(set: &ReplicaSet, standings: &Standings) -> bool {
+    let heard = set.nodes.iter().filter(|node| standings.contains_key(*node)).count();
+    set.quorum.n - set.quorum.w < heard
+}
+
+fn held_by(standings: &Standings) -> Held {
+    let rows = standings.iter().flat_map(|(node, standing)| {
+        let rows = standing.partitions.iter().filter(|row| 0 < row.last_lsn.0);
+        rows.map(|row| ((row.partition, node.clone()), (standing.incarnation, row.last_lsn)))
+    });
+    rows.collect()
+}
+
+/// Whether the newest step that anybody shows covers all that was held.
+fn is_covered(p: PartitionId, held: &Held, standings: &Standings) -> bool {
+    let rows = standings.values().flat_map(|standing| &standing.partitions);
+    let newest = rows.filter(|row| row.partition == p).max_by_key(|row| row.step);
+    held.iter().filter(|((of, _), _)| *of == p).all(|((_, node), at)| {
+        newest.is_some_and(|row| {
+            let mut coverage = row.coverage.iter();
+            coverage.any(|(of, folder, upto)| of == node && *at <= (*folder, *upto))
+        })
+    })
+}

@@ -1,0 +1,81 @@
+//! Listing and deleting objects below the root; for backups and restores.
+//!
+//! Deletes may be repeated: what is not there is deleted. Every call is bounded, a long listing by
+//! the time between two of its pages.
+
+use futures::{StreamExt, TryStreamExt};
+use object_store::{Error, ObjectStore, ObjectStoreExt, path::Path};
+use tako_types::limits::STORE_DEADLINE;
+
+use super::{Store, StoreError};
+
+impl Store {
+    /// The objects below `<root>/folder`, by their paths relative to it.
+    pub(crate) async fn names(&self, folder: &str) -> Result<Vec<String>, StoreError> {
+        let below = self.path(folder);
+        let listed = self
+            .bounded("list", &below, || async {
+                let listed: Vec<_> = self.counting.list(Some(&below)).try_collect().await?;
+                Ok(listed)
+            })
+            .await?;
+        let relative = listed.iter().filter_map(|meta| {
+            let parts = meta.location.prefix_match(&below)?;
+            Some(parts.map(|part| part.as_ref().to_owned()).collect::<Vec<_>>().join("/"))
+        });
+        Ok(relative.collect())
+    }
+
+    /// The names of the folders right below `<root>/folder`.
+    pub(crate) async fn folders(&self, folder: &str) -> Result<Vec<String>, StoreError> {
+        let below = self.path(folder);
+        let listed = self
+            .bounded("list", &below, || self.counting.list_with_delimiter(Some(&below)))
+            .await?;
+        let names = listed.common_prefixes.iter().filter_map(Path::filename);
+        Ok(names.map(str::to_owned).collect())
+    }
+
+    /// Some object below the root, if there is one.
+    pub(crate) async fn any_object(&self) -> Result<Option<String>, StoreError> {
+        let root = self.root().clone();
+        self.bounded("list", &root, || async {
+            let mut all = self.counting.list(Some(&root));
+            Ok(all.try_next().await?.map(|meta| meta.location.to_string()))
+        })
+        .await
+    }
+
+    /// Deletes an object, if it is there.
+    pub(crate) async fn delete(&self, path: &Path) -> Result<(), StoreError> {
+        self.bounded("delete", path, || async {
+            match self.counting.delete(path).await {
+                Ok(()) | Err(Error::NotFound { .. }) => Ok(()),
+                Err(error) => Err(error),
+            }
+        })
+        .await
+    }
+
+    /// Deletes everything below `<root>/folder`.
+    pub(crate) async fn delete_below(&self, folder: &str) -> Result<(), StoreError> {
+        let below = self.path(folder);
+        let mut all = self.counting.list(Some(&below));
+        loop {
+            let next = tokio::time::timeout(STORE_DEADLINE, all.next()).await;
+            let next = next.map_err(|_| StoreError::Deadline {
+                doing: "list",
+                path: below.to_string(),
+                deadline: STORE_DEADLINE,
+            })?;
+            match next {
+                None => return Ok(()),
+                Some(Ok(meta)) => self.delete(&meta.location).await?,
+                Some(Err(source)) => {
+                    let path = below.to_string();
+                    return Err(StoreError::Io { doing: "list", path, source });
+                }
+            }
+        }
+    }
+}
