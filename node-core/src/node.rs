@@ -31,6 +31,7 @@ use crate::{
         AdoptError, ConfigCell, ConfigSource, ConfigWatcher, SourceError, fetch_store, newest_kept,
     },
     engine::{Engine, EngineError, EngineOptions},
+    healing::Healer,
     identity::IdentityKeeper,
     links::Links,
     membership::{Gossiper, Membership},
@@ -139,6 +140,8 @@ pub struct Node {
     pub replica: Arc<Replica>,
     /// Takes steps.
     pub snapshotter: Arc<Snapshotter>,
+    /// Scrubs.
+    pub healer: Arc<Healer>,
     /// The configuration in force.
     pub config: Arc<ConfigCell>,
     /// Notify it to look for a newer configuration at once.
@@ -322,6 +325,8 @@ impl Node {
         replica.attach(&snapshotter, &links);
         let serving = Serving::new(links.clone(), clock);
         serving.issue_below_ceiling_of(&identity);
+        let healer = Healer::new(serving.clone(), engine, snapshotter.clone(), identity.clone());
+        replica.attach_healer(&healer);
         let listener = options
             .network
             .listen(&rpc_address)
@@ -332,6 +337,7 @@ impl Node {
             serving: serving.clone(),
             replica: replica.clone(),
             snapshotter,
+            healer,
             config: config.clone(),
             look,
             identity,

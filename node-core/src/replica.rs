@@ -1,7 +1,7 @@
 //! What a node answers to other processes: the RPC requests, over its engine.
 //!
 //! Refuses partitions that are not its own and epochs it knows to be old. Tail, Fetch, Gossip,
-//! Configuration, Health and Standing are answered in every state. Invariant: an incarnation named by a
+//! Configuration, Health, Standing, Scrub and Audit are answered in every state. Invariant: an incarnation named by a
 //! Tail is on disk here before the answer goes out, and every later acknowledgement names it.
 
 mod standing;
@@ -17,8 +17,8 @@ use std::{
 
 use async_trait::async_trait;
 use tako_flatbuf::{
-    CallHead, Caller, GossipState, NodeState, PartitionGossip, Request, Response, RpcError,
-    Service, StatAnswer, StepAnnouncement,
+    AuditAnswer, CallHead, Caller, GossipState, NodeState, PartitionGossip, Request, Response,
+    RpcError, Service, StatAnswer, StepAnnouncement,
 };
 use tako_snapshot::{Checkpoint, Meta};
 use tako_types::{ClusterId, ErrorKind, Incarnation, NodeId, PartitionId, StoredKey};
@@ -26,7 +26,8 @@ use tokio::sync::Notify;
 
 use crate::{
     configuration::ConfigCell,
-    engine::{Engine, EngineError, Missed, View},
+    engine::{Audited, Engine, EngineError, Missed, View},
+    healing::Healer,
     identity::IdentityKeeper,
     links::Links,
     membership::Membership,
@@ -47,6 +48,7 @@ pub struct Replica {
     identity: Arc<IdentityKeeper>,
     snapshotter: OnceLock<Weak<Snapshotter>>,
     links: OnceLock<Weak<Links>>,
+    healer: OnceLock<Weak<Healer>>,
     look: Arc<Notify>,
     /// How far it came up; never `Draining`.
     state: AtomicU8,
@@ -74,6 +76,7 @@ impl Replica {
             identity,
             snapshotter: OnceLock::new(),
             links: OnceLock::new(),
+            healer: OnceLock::new(),
             look,
             state: AtomicU8::new(NodeState::Starting as u8),
             draining: AtomicBool::new(false),
@@ -86,6 +89,17 @@ impl Replica {
     pub fn attach(&self, snapshotter: &Arc<Snapshotter>, links: &Arc<Links>) {
         let _ = self.snapshotter.set(Arc::downgrade(snapshotter));
         let _ = self.links.set(Arc::downgrade(links));
+    }
+
+    /// Tells the replica who scrubs.
+    pub fn attach_healer(&self, healer: &Arc<Healer>) {
+        let _ = self.healer.set(Arc::downgrade(healer));
+    }
+
+    /// Who scrubs on this node.
+    #[must_use]
+    pub fn healer(&self) -> Option<Arc<Healer>> {
+        self.healer.get().and_then(Weak::upgrade)
     }
 
     /// Goes to the epoch that a caller knows before anything is served to it.
@@ -251,6 +265,19 @@ impl Replica {
             }
             Request::Health => Ok(Response::Health { state: self.state() }),
             Request::Standing { from } => Ok(Response::Standing(self.standing(from).await)),
+            Request::Scrub(order) => {
+                let healer = self.healer().ok_or_else(|| {
+                    RpcError::new(ErrorKind::Unavailable, "this node scrubs nothing")
+                })?;
+                healer.on_order(&order).map(Response::Scrub)
+            }
+            Request::Audit { partition, step, held } => {
+                self.exists(partition)?;
+                // On the heap: this is rare, and every call's future would be as large.
+                let audited = Box::pin(self.engine.audit(partition, step, &held)).await;
+                let Audited { behind, checked, stale } = audited.map_err(rpc_error)?;
+                Ok(Response::Audit(AuditAnswer { behind, checked, stale }))
+            }
         }
     }
 

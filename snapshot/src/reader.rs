@@ -19,7 +19,7 @@ use tako_types::{PartitionId, limits::STORE_DEADLINE};
 use crate::{
     Checkpoint, DueRow, Meta, SnapshotError,
     rows::{META_KEY, RECORDS},
-    snapshots::{Shared, bounded},
+    snapshots::{Shared, Through, bounded},
 };
 
 /// Bytes of records after which a page of a scan ends.
@@ -52,7 +52,7 @@ impl PartitionReader {
         partition: PartitionId,
         checkpoint: Checkpoint,
     ) -> Result<Self, SnapshotError> {
-        let db = shared.open_reader(partition, checkpoint).await?;
+        let db = shared.open_reader(partition, checkpoint, Through::Cache).await?;
         let manifest = db.manifest();
         let mut reader = Self {
             shared: shared.clone(),
@@ -171,7 +171,7 @@ impl Drop for PartitionReader {
     }
 }
 
-async fn close(db: &DbReader) {
+pub(crate) async fn close(db: &DbReader) {
     match tokio::time::timeout(CLOSE_DEADLINE, db.close()).await {
         Ok(Ok(())) => {}
         Ok(Err(error)) => tracing::debug!(%error, "snapshot reader did not close cleanly"),

@@ -21,8 +21,8 @@ use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use uuid::Uuid;
 
 use crate::{
-    MergeFn, PartitionReader, PartitionWriter, SnapshotError, cache::BlockCache, clock::StoreClock,
-    merge::RecordMerge, settings, store::Store,
+    MergeFn, PartitionReader, PartitionScan, PartitionWriter, SnapshotError, cache::BlockCache,
+    clock::StoreClock, merge::RecordMerge, settings, store::Store,
 };
 
 const CLOSE_DEADLINE: Duration = Duration::from_secs(15);
@@ -77,6 +77,15 @@ pub struct Checkpoint {
     pub id: u128,
     /// The manifest that it names; grows with every change of the database.
     pub manifest: u64,
+}
+
+/// What a reader's blocks come through.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Through {
+    /// The node's block cache.
+    Cache,
+    /// Nothing: every block comes from the store.
+    Nothing,
 }
 
 /// The snapshots of one node.
@@ -171,6 +180,12 @@ impl Snapshots {
         checkpoint: Checkpoint,
     ) -> Result<PartitionReader, SnapshotError> {
         PartitionReader::open(&self.shared, partition, checkpoint).await
+    }
+
+    /// Begins to read a whole state from the store itself, past every cache; sends nothing yet.
+    #[must_use]
+    pub fn scan(&self, partition: PartitionId, checkpoint: Checkpoint) -> PartitionScan {
+        PartitionScan::new(self.shared.clone(), partition, checkpoint)
     }
 
     /// Opens the newest committed step without an announcement, protected from collection for at
@@ -281,24 +296,27 @@ impl Shared {
         Ok(same.then_some(found))
     }
 
-    /// Opens SlateDB's reader on a checkpoint.
+    /// Opens SlateDB's reader on a checkpoint, over the block cache or past every cache.
     pub(crate) async fn open_reader(
         &self,
         partition: PartitionId,
         checkpoint: Checkpoint,
+        through: Through,
     ) -> Result<slatedb::DbReader, SnapshotError> {
         if self.closing.is_cancelled() {
             return Err(SnapshotError::Closed);
         }
-        let opening =
+        let builder =
             slatedb::DbReader::builder(self.db_path(partition), self.store.object_store())
                 .with_reader_mode(DbReaderMode::Checkpoint(Uuid::from_u128(checkpoint.id)))
                 .with_options(settings::reader())
                 .with_merge_operator(self.merge.clone())
-                .with_system_clock(StoreClock::new(self.wall.clone()))
-                .with_db_cache(self.cache.shared(), self.cache_id(partition))
-                .build();
-        let outcome = bounded(STORE_DEADLINE, async { Ok(opening.await?) }).await;
+                .with_system_clock(StoreClock::new(self.wall.clone()));
+        let builder = match through {
+            Through::Cache => builder.with_db_cache(self.cache.shared(), self.cache_id(partition)),
+            Through::Nothing => builder.with_db_cache_disabled(),
+        };
+        let outcome = bounded(STORE_DEADLINE, async { Ok(builder.build().await?) }).await;
         match outcome {
             // The engine reports a collected checkpoint as damage, without saying which it is.
             Err(SnapshotError::Corrupt(what)) => {

@@ -56,7 +56,7 @@ pub(crate) enum Command {
     Check(CheckArgs),
     /// Move a running cluster to other nodes, buckets or levels
     Migrate(MigrateArgs),
-    /// Add, remove and replace nodes; back up and restore a cluster
+    /// Add, remove and replace nodes; back up, restore and scrub a cluster
     Ctl(CtlArgs),
     /// Measure a cluster, and verify every answer while measuring
     Bench(Box<BenchArgs>),

@@ -6,10 +6,10 @@ extern crate alloc;
 #[deprecated(since = "2.0.0", note = "Use associated constants instead. This will no longer be generated in 2021.")]
 pub const ENUM_MIN_BODY: u8 = 0;
 #[deprecated(since = "2.0.0", note = "Use associated constants instead. This will no longer be generated in 2021.")]
-pub const ENUM_MAX_BODY: u8 = 29;
+pub const ENUM_MAX_BODY: u8 = 33;
 #[deprecated(since = "2.0.0", note = "Use associated constants instead. This will no longer be generated in 2021.")]
 #[allow(non_camel_case_types)]
-pub const ENUM_VALUES_BODY: [Body; 30] = [
+pub const ENUM_VALUES_BODY: [Body; 34] = [
   Body::NONE,
   Body::HelloRequest,
   Body::HelloAnswer,
@@ -40,6 +40,10 @@ pub const ENUM_VALUES_BODY: [Body; 30] = [
   Body::AcceptAnswer,
   Body::StandingRequest,
   Body::StandingAnswer,
+  Body::ScrubRequest,
+  Body::ScrubAnswer,
+  Body::AuditRequest,
+  Body::AuditAnswer,
 ];
 
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default)]
@@ -77,9 +81,13 @@ impl Body {
   pub const AcceptAnswer: Self = Self(27);
   pub const StandingRequest: Self = Self(28);
   pub const StandingAnswer: Self = Self(29);
+  pub const ScrubRequest: Self = Self(30);
+  pub const ScrubAnswer: Self = Self(31);
+  pub const AuditRequest: Self = Self(32);
+  pub const AuditAnswer: Self = Self(33);
 
   pub const ENUM_MIN: u8 = 0;
-  pub const ENUM_MAX: u8 = 29;
+  pub const ENUM_MAX: u8 = 33;
   pub const ENUM_VALUES: &'static [Self] = &[
     Self::NONE,
     Self::HelloRequest,
@@ -111,6 +119,10 @@ impl Body {
     Self::AcceptAnswer,
     Self::StandingRequest,
     Self::StandingAnswer,
+    Self::ScrubRequest,
+    Self::ScrubAnswer,
+    Self::AuditRequest,
+    Self::AuditAnswer,
   ];
   /// Returns the variant's name or "" if unknown.
   pub fn variant_name(self) -> Option<&'static str> {
@@ -145,6 +157,10 @@ impl Body {
       Self::AcceptAnswer => Some("AcceptAnswer"),
       Self::StandingRequest => Some("StandingRequest"),
       Self::StandingAnswer => Some("StandingAnswer"),
+      Self::ScrubRequest => Some("ScrubRequest"),
+      Self::ScrubAnswer => Some("ScrubAnswer"),
+      Self::AuditRequest => Some("AuditRequest"),
+      Self::AuditAnswer => Some("AuditAnswer"),
       _ => None,
     }
   }
@@ -4854,6 +4870,952 @@ impl ::core::fmt::Debug for StandingAnswer<'_> {
       ds.finish()
   }
 }
+pub enum ScrubRequestOffset {}
+#[derive(Copy, Clone, PartialEq)]
+
+pub struct ScrubRequest<'a> {
+  pub _tab: ::flatbuffers::Table<'a>,
+}
+
+impl<'a> ::flatbuffers::Follow<'a> for ScrubRequest<'a> {
+  type Inner = ScrubRequest<'a>;
+  #[inline]
+  unsafe fn follow(buf: &'a [u8], loc: usize) -> Self::Inner {
+    Self { _tab: unsafe { ::flatbuffers::Table::new(buf, loc) } }
+  }
+}
+
+impl<'a> ScrubRequest<'a> {
+  pub const VT_START: ::flatbuffers::VOffsetT = 4;
+  pub const VT_PARTITIONS: ::flatbuffers::VOffsetT = 6;
+  pub const VT_JOURNAL: ::flatbuffers::VOffsetT = 8;
+  pub const VT_ORPHANS: ::flatbuffers::VOffsetT = 10;
+
+  #[inline]
+  pub unsafe fn init_from_table(table: ::flatbuffers::Table<'a>) -> Self {
+    ScrubRequest { _tab: table }
+  }
+  #[allow(unused_mut)]
+  pub fn create<'bldr: 'args, 'args: 'mut_bldr, 'mut_bldr, A: ::flatbuffers::Allocator + 'bldr>(
+    _fbb: &'mut_bldr mut ::flatbuffers::FlatBufferBuilder<'bldr, A>,
+    args: &'args ScrubRequestArgs<'args>
+  ) -> ::flatbuffers::WIPOffset<ScrubRequest<'bldr>> {
+    let mut builder = ScrubRequestBuilder::new(_fbb);
+    if let Some(x) = args.partitions { builder.add_partitions(x); }
+    builder.add_orphans(args.orphans);
+    builder.add_journal(args.journal);
+    builder.add_start(args.start);
+    builder.finish()
+  }
+
+
+  #[inline]
+  pub fn start(&self) -> bool {
+    // Safety:
+    // Created from valid Table for this object
+    // which contains a valid value in this slot
+    unsafe { self._tab.get::<bool>(ScrubRequest::VT_START, Some(false)).unwrap()}
+  }
+  #[inline]
+  pub fn partitions(&self) -> ::flatbuffers::Vector<'a, u16> {
+    // Safety:
+    // Created from valid Table for this object
+    // which contains a valid value in this slot
+    unsafe { self._tab.get::<::flatbuffers::ForwardsUOffset<::flatbuffers::Vector<'a, u16>>>(ScrubRequest::VT_PARTITIONS, None).unwrap()}
+  }
+  #[inline]
+  pub fn journal(&self) -> bool {
+    // Safety:
+    // Created from valid Table for this object
+    // which contains a valid value in this slot
+    unsafe { self._tab.get::<bool>(ScrubRequest::VT_JOURNAL, Some(false)).unwrap()}
+  }
+  #[inline]
+  pub fn orphans(&self) -> u8 {
+    // Safety:
+    // Created from valid Table for this object
+    // which contains a valid value in this slot
+    unsafe { self._tab.get::<u8>(ScrubRequest::VT_ORPHANS, Some(0)).unwrap()}
+  }
+}
+
+impl ::flatbuffers::Verifiable for ScrubRequest<'_> {
+  #[inline]
+  fn run_verifier(
+    v: &mut ::flatbuffers::Verifier, pos: usize
+  ) -> Result<(), ::flatbuffers::InvalidFlatbuffer> {
+    v.visit_table(pos)?
+     .visit_field::<bool>("start", Self::VT_START, false)?
+     .visit_field::<::flatbuffers::ForwardsUOffset<::flatbuffers::Vector<'_, u16>>>("partitions", Self::VT_PARTITIONS, true)?
+     .visit_field::<bool>("journal", Self::VT_JOURNAL, false)?
+     .visit_field::<u8>("orphans", Self::VT_ORPHANS, false)?
+     .finish();
+    Ok(())
+  }
+}
+pub struct ScrubRequestArgs<'a> {
+    pub start: bool,
+    pub partitions: Option<::flatbuffers::WIPOffset<::flatbuffers::Vector<'a, u16>>>,
+    pub journal: bool,
+    pub orphans: u8,
+}
+impl<'a> Default for ScrubRequestArgs<'a> {
+  #[inline]
+  fn default() -> Self {
+    ScrubRequestArgs {
+      start: false,
+      partitions: None, // required field
+      journal: false,
+      orphans: 0,
+    }
+  }
+}
+
+pub struct ScrubRequestBuilder<'a: 'b, 'b, A: ::flatbuffers::Allocator + 'a> {
+  fbb_: &'b mut ::flatbuffers::FlatBufferBuilder<'a, A>,
+  start_: ::flatbuffers::WIPOffset<::flatbuffers::TableUnfinishedWIPOffset>,
+}
+impl<'a: 'b, 'b, A: ::flatbuffers::Allocator + 'a> ScrubRequestBuilder<'a, 'b, A> {
+  #[inline]
+  pub fn add_start(&mut self, start: bool) {
+    self.fbb_.push_slot::<bool>(ScrubRequest::VT_START, start, false);
+  }
+  #[inline]
+  pub fn add_partitions(&mut self, partitions: ::flatbuffers::WIPOffset<::flatbuffers::Vector<'b , u16>>) {
+    self.fbb_.push_slot_always::<::flatbuffers::WIPOffset<_>>(ScrubRequest::VT_PARTITIONS, partitions);
+  }
+  #[inline]
+  pub fn add_journal(&mut self, journal: bool) {
+    self.fbb_.push_slot::<bool>(ScrubRequest::VT_JOURNAL, journal, false);
+  }
+  #[inline]
+  pub fn add_orphans(&mut self, orphans: u8) {
+    self.fbb_.push_slot::<u8>(ScrubRequest::VT_ORPHANS, orphans, 0);
+  }
+  #[inline]
+  pub fn new(_fbb: &'b mut ::flatbuffers::FlatBufferBuilder<'a, A>) -> ScrubRequestBuilder<'a, 'b, A> {
+    let start = _fbb.start_table();
+    ScrubRequestBuilder {
+      fbb_: _fbb,
+      start_: start,
+    }
+  }
+  #[inline]
+  pub fn finish(self) -> ::flatbuffers::WIPOffset<ScrubRequest<'a>> {
+    let o = self.fbb_.end_table(self.start_);
+    self.fbb_.required(o, ScrubRequest::VT_PARTITIONS,"partitions");
+    ::flatbuffers::WIPOffset::new(o.value())
+  }
+}
+
+impl ::core::fmt::Debug for ScrubRequest<'_> {
+  fn fmt(&self, f: &mut ::core::fmt::Formatter<'_>) -> ::core::fmt::Result {
+    let mut ds = f.debug_struct("ScrubRequest");
+      ds.field("start", &self.start());
+      ds.field("partitions", &self.partitions());
+      ds.field("journal", &self.journal());
+      ds.field("orphans", &self.orphans());
+      ds.finish()
+  }
+}
+pub enum ScrubAnswerOffset {}
+#[derive(Copy, Clone, PartialEq)]
+
+pub struct ScrubAnswer<'a> {
+  pub _tab: ::flatbuffers::Table<'a>,
+}
+
+impl<'a> ::flatbuffers::Follow<'a> for ScrubAnswer<'a> {
+  type Inner = ScrubAnswer<'a>;
+  #[inline]
+  unsafe fn follow(buf: &'a [u8], loc: usize) -> Self::Inner {
+    Self { _tab: unsafe { ::flatbuffers::Table::new(buf, loc) } }
+  }
+}
+
+impl<'a> ScrubAnswer<'a> {
+  pub const VT_WAITING: ::flatbuffers::VOffsetT = 4;
+  pub const VT_JOURNAL_WAITING: ::flatbuffers::VOffsetT = 6;
+  pub const VT_ORPHANS_WAITING: ::flatbuffers::VOffsetT = 8;
+  pub const VT_PARTITIONS: ::flatbuffers::VOffsetT = 10;
+  pub const VT_MARKS: ::flatbuffers::VOffsetT = 12;
+  pub const VT_BEGUN_MICROS: ::flatbuffers::VOffsetT = 14;
+  pub const VT_ENDED_MICROS: ::flatbuffers::VOffsetT = 16;
+  pub const VT_TOTAL_BYTES: ::flatbuffers::VOffsetT = 18;
+  pub const VT_BYTES: ::flatbuffers::VOffsetT = 20;
+  pub const VT_RECORDS: ::flatbuffers::VOffsetT = 22;
+  pub const VT_BAD: ::flatbuffers::VOffsetT = 24;
+  pub const VT_HEALED: ::flatbuffers::VOffsetT = 26;
+  pub const VT_UNREADABLE: ::flatbuffers::VOffsetT = 28;
+  pub const VT_STALE: ::flatbuffers::VOffsetT = 30;
+  pub const VT_JOURNAL_ENDED_MICROS: ::flatbuffers::VOffsetT = 32;
+  pub const VT_JOURNAL_FILES: ::flatbuffers::VOffsetT = 34;
+  pub const VT_JOURNAL_BAD: ::flatbuffers::VOffsetT = 36;
+  pub const VT_JOURNAL_LOST: ::flatbuffers::VOffsetT = 38;
+  pub const VT_ORPHANS_ENDED_MICROS: ::flatbuffers::VOffsetT = 40;
+  pub const VT_ORPHANS: ::flatbuffers::VOffsetT = 42;
+  pub const VT_ORPHANS_FOUND: ::flatbuffers::VOffsetT = 44;
+  pub const VT_ORPHANS_DELETED: ::flatbuffers::VOffsetT = 46;
+  pub const VT_FINDINGS: ::flatbuffers::VOffsetT = 48;
+  pub const VT_ORPHANS_FAILED: ::flatbuffers::VOffsetT = 50;
+
+  #[inline]
+  pub unsafe fn init_from_table(table: ::flatbuffers::Table<'a>) -> Self {
+    ScrubAnswer { _tab: table }
+  }
+  #[allow(unused_mut)]
+  pub fn create<'bldr: 'args, 'args: 'mut_bldr, 'mut_bldr, A: ::flatbuffers::Allocator + 'bldr>(
+    _fbb: &'mut_bldr mut ::flatbuffers::FlatBufferBuilder<'bldr, A>,
+    args: &'args ScrubAnswerArgs<'args>
+  ) -> ::flatbuffers::WIPOffset<ScrubAnswer<'bldr>> {
+    let mut builder = ScrubAnswerBuilder::new(_fbb);
+    builder.add_orphans_deleted(args.orphans_deleted);
+    builder.add_orphans_found(args.orphans_found);
+    builder.add_orphans_ended_micros(args.orphans_ended_micros);
+    builder.add_journal_lost(args.journal_lost);
+    builder.add_journal_bad(args.journal_bad);
+    builder.add_journal_files(args.journal_files);
+    builder.add_journal_ended_micros(args.journal_ended_micros);
+    if let Some(x) = args.orphans_failed { builder.add_orphans_failed(x); }
+    if let Some(x) = args.findings { builder.add_findings(x); }
+    if let Some(x) = args.orphans { builder.add_orphans(x); }
+    if let Some(x) = args.stale { builder.add_stale(x); }
+    if let Some(x) = args.unreadable { builder.add_unreadable(x); }
+    if let Some(x) = args.healed { builder.add_healed(x); }
+    if let Some(x) = args.bad { builder.add_bad(x); }
+    if let Some(x) = args.records { builder.add_records(x); }
+    if let Some(x) = args.bytes { builder.add_bytes(x); }
+    if let Some(x) = args.total_bytes { builder.add_total_bytes(x); }
+    if let Some(x) = args.ended_micros { builder.add_ended_micros(x); }
+    if let Some(x) = args.begun_micros { builder.add_begun_micros(x); }
+    if let Some(x) = args.marks { builder.add_marks(x); }
+    if let Some(x) = args.partitions { builder.add_partitions(x); }
+    if let Some(x) = args.waiting { builder.add_waiting(x); }
+    builder.add_orphans_waiting(args.orphans_waiting);
+    builder.add_journal_waiting(args.journal_waiting);
+    builder.finish()
+  }
+
+
+  #[inline]
+  pub fn waiting(&self) -> ::flatbuffers::Vector<'a, u16> {
+    // Safety:
+    // Created from valid Table for this object
+    // which contains a valid value in this slot
+    unsafe { self._tab.get::<::flatbuffers::ForwardsUOffset<::flatbuffers::Vector<'a, u16>>>(ScrubAnswer::VT_WAITING, None).unwrap()}
+  }
+  #[inline]
+  pub fn journal_waiting(&self) -> bool {
+    // Safety:
+    // Created from valid Table for this object
+    // which contains a valid value in this slot
+    unsafe { self._tab.get::<bool>(ScrubAnswer::VT_JOURNAL_WAITING, Some(false)).unwrap()}
+  }
+  #[inline]
+  pub fn orphans_waiting(&self) -> bool {
+    // Safety:
+    // Created from valid Table for this object
+    // which contains a valid value in this slot
+    unsafe { self._tab.get::<bool>(ScrubAnswer::VT_ORPHANS_WAITING, Some(false)).unwrap()}
+  }
+  #[inline]
+  pub fn partitions(&self) -> ::flatbuffers::Vector<'a, u16> {
+    // Safety:
+    // Created from valid Table for this object
+    // which contains a valid value in this slot
+    unsafe { self._tab.get::<::flatbuffers::ForwardsUOffset<::flatbuffers::Vector<'a, u16>>>(ScrubAnswer::VT_PARTITIONS, None).unwrap()}
+  }
+  #[inline]
+  pub fn marks(&self) -> ::flatbuffers::Vector<'a, u8> {
+    // Safety:
+    // Created from valid Table for this object
+    // which contains a valid value in this slot
+    unsafe { self._tab.get::<::flatbuffers::ForwardsUOffset<::flatbuffers::Vector<'a, u8>>>(ScrubAnswer::VT_MARKS, None).unwrap()}
+  }
+  #[inline]
+  pub fn begun_micros(&self) -> ::flatbuffers::Vector<'a, u64> {
+    // Safety:
+    // Created from valid Table for this object
+    // which contains a valid value in this slot
+    unsafe { self._tab.get::<::flatbuffers::ForwardsUOffset<::flatbuffers::Vector<'a, u64>>>(ScrubAnswer::VT_BEGUN_MICROS, None).unwrap()}
+  }
+  #[inline]
+  pub fn ended_micros(&self) -> ::flatbuffers::Vector<'a, u64> {
+    // Safety:
+    // Created from valid Table for this object
+    // which contains a valid value in this slot
+    unsafe { self._tab.get::<::flatbuffers::ForwardsUOffset<::flatbuffers::Vector<'a, u64>>>(ScrubAnswer::VT_ENDED_MICROS, None).unwrap()}
+  }
+  #[inline]
+  pub fn total_bytes(&self) -> ::flatbuffers::Vector<'a, u64> {
+    // Safety:
+    // Created from valid Table for this object
+    // which contains a valid value in this slot
+    unsafe { self._tab.get::<::flatbuffers::ForwardsUOffset<::flatbuffers::Vector<'a, u64>>>(ScrubAnswer::VT_TOTAL_BYTES, None).unwrap()}
+  }
+  #[inline]
+  pub fn bytes(&self) -> ::flatbuffers::Vector<'a, u64> {
+    // Safety:
+    // Created from valid Table for this object
+    // which contains a valid value in this slot
+    unsafe { self._tab.get::<::flatbuffers::ForwardsUOffset<::flatbuffers::Vector<'a, u64>>>(ScrubAnswer::VT_BYTES, None).unwrap()}
+  }
+  #[inline]
+  pub fn records(&self) -> ::flatbuffers::Vector<'a, u64> {
+    // Safety:
+    // Created from valid Table for this object
+    // which contains a valid value in this slot
+    unsafe { self._tab.get::<::flatbuffers::ForwardsUOffset<::flatbuffers::Vector<'a, u64>>>(ScrubAnswer::VT_RECORDS, None).unwrap()}
+  }
+  #[inline]
+  pub fn bad(&self) -> ::flatbuffers::Vector<'a, u64> {
+    // Safety:
+    // Created from valid Table for this object
+    // which contains a valid value in this slot
+    unsafe { self._tab.get::<::flatbuffers::ForwardsUOffset<::flatbuffers::Vector<'a, u64>>>(ScrubAnswer::VT_BAD, None).unwrap()}
+  }
+  #[inline]
+  pub fn healed(&self) -> ::flatbuffers::Vector<'a, u64> {
+    // Safety:
+    // Created from valid Table for this object
+    // which contains a valid value in this slot
+    unsafe { self._tab.get::<::flatbuffers::ForwardsUOffset<::flatbuffers::Vector<'a, u64>>>(ScrubAnswer::VT_HEALED, None).unwrap()}
+  }
+  #[inline]
+  pub fn unreadable(&self) -> ::flatbuffers::Vector<'a, u64> {
+    // Safety:
+    // Created from valid Table for this object
+    // which contains a valid value in this slot
+    unsafe { self._tab.get::<::flatbuffers::ForwardsUOffset<::flatbuffers::Vector<'a, u64>>>(ScrubAnswer::VT_UNREADABLE, None).unwrap()}
+  }
+  #[inline]
+  pub fn stale(&self) -> ::flatbuffers::Vector<'a, u64> {
+    // Safety:
+    // Created from valid Table for this object
+    // which contains a valid value in this slot
+    unsafe { self._tab.get::<::flatbuffers::ForwardsUOffset<::flatbuffers::Vector<'a, u64>>>(ScrubAnswer::VT_STALE, None).unwrap()}
+  }
+  #[inline]
+  pub fn journal_ended_micros(&self) -> u64 {
+    // Safety:
+    // Created from valid Table for this object
+    // which contains a valid value in this slot
+    unsafe { self._tab.get::<u64>(ScrubAnswer::VT_JOURNAL_ENDED_MICROS, Some(0)).unwrap()}
+  }
+  #[inline]
+  pub fn journal_files(&self) -> u64 {
+    // Safety:
+    // Created from valid Table for this object
+    // which contains a valid value in this slot
+    unsafe { self._tab.get::<u64>(ScrubAnswer::VT_JOURNAL_FILES, Some(0)).unwrap()}
+  }
+  #[inline]
+  pub fn journal_bad(&self) -> u64 {
+    // Safety:
+    // Created from valid Table for this object
+    // which contains a valid value in this slot
+    unsafe { self._tab.get::<u64>(ScrubAnswer::VT_JOURNAL_BAD, Some(0)).unwrap()}
+  }
+  #[inline]
+  pub fn journal_lost(&self) -> u64 {
+    // Safety:
+    // Created from valid Table for this object
+    // which contains a valid value in this slot
+    unsafe { self._tab.get::<u64>(ScrubAnswer::VT_JOURNAL_LOST, Some(0)).unwrap()}
+  }
+  #[inline]
+  pub fn orphans_ended_micros(&self) -> u64 {
+    // Safety:
+    // Created from valid Table for this object
+    // which contains a valid value in this slot
+    unsafe { self._tab.get::<u64>(ScrubAnswer::VT_ORPHANS_ENDED_MICROS, Some(0)).unwrap()}
+  }
+  #[inline]
+  pub fn orphans(&self) -> ::flatbuffers::Vector<'a, ::flatbuffers::ForwardsUOffset<&'a str>> {
+    // Safety:
+    // Created from valid Table for this object
+    // which contains a valid value in this slot
+    unsafe { self._tab.get::<::flatbuffers::ForwardsUOffset<::flatbuffers::Vector<'a, ::flatbuffers::ForwardsUOffset<&'a str>>>>(ScrubAnswer::VT_ORPHANS, None).unwrap()}
+  }
+  #[inline]
+  pub fn orphans_found(&self) -> u64 {
+    // Safety:
+    // Created from valid Table for this object
+    // which contains a valid value in this slot
+    unsafe { self._tab.get::<u64>(ScrubAnswer::VT_ORPHANS_FOUND, Some(0)).unwrap()}
+  }
+  #[inline]
+  pub fn orphans_deleted(&self) -> u64 {
+    // Safety:
+    // Created from valid Table for this object
+    // which contains a valid value in this slot
+    unsafe { self._tab.get::<u64>(ScrubAnswer::VT_ORPHANS_DELETED, Some(0)).unwrap()}
+  }
+  #[inline]
+  pub fn findings(&self) -> ::flatbuffers::Vector<'a, ::flatbuffers::ForwardsUOffset<&'a str>> {
+    // Safety:
+    // Created from valid Table for this object
+    // which contains a valid value in this slot
+    unsafe { self._tab.get::<::flatbuffers::ForwardsUOffset<::flatbuffers::Vector<'a, ::flatbuffers::ForwardsUOffset<&'a str>>>>(ScrubAnswer::VT_FINDINGS, None).unwrap()}
+  }
+  #[inline]
+  pub fn orphans_failed(&self) -> Option<&'a str> {
+    // Safety:
+    // Created from valid Table for this object
+    // which contains a valid value in this slot
+    unsafe { self._tab.get::<::flatbuffers::ForwardsUOffset<&str>>(ScrubAnswer::VT_ORPHANS_FAILED, None)}
+  }
+}
+
+impl ::flatbuffers::Verifiable for ScrubAnswer<'_> {
+  #[inline]
+  fn run_verifier(
+    v: &mut ::flatbuffers::Verifier, pos: usize
+  ) -> Result<(), ::flatbuffers::InvalidFlatbuffer> {
+    v.visit_table(pos)?
+     .visit_field::<::flatbuffers::ForwardsUOffset<::flatbuffers::Vector<'_, u16>>>("waiting", Self::VT_WAITING, true)?
+     .visit_field::<bool>("journal_waiting", Self::VT_JOURNAL_WAITING, false)?
+     .visit_field::<bool>("orphans_waiting", Self::VT_ORPHANS_WAITING, false)?
+     .visit_field::<::flatbuffers::ForwardsUOffset<::flatbuffers::Vector<'_, u16>>>("partitions", Self::VT_PARTITIONS, true)?
+     .visit_field::<::flatbuffers::ForwardsUOffset<::flatbuffers::Vector<'_, u8>>>("marks", Self::VT_MARKS, true)?
+     .visit_field::<::flatbuffers::ForwardsUOffset<::flatbuffers::Vector<'_, u64>>>("begun_micros", Self::VT_BEGUN_MICROS, true)?
+     .visit_field::<::flatbuffers::ForwardsUOffset<::flatbuffers::Vector<'_, u64>>>("ended_micros", Self::VT_ENDED_MICROS, true)?
+     .visit_field::<::flatbuffers::ForwardsUOffset<::flatbuffers::Vector<'_, u64>>>("total_bytes", Self::VT_TOTAL_BYTES, true)?
+     .visit_field::<::flatbuffers::ForwardsUOffset<::flatbuffers::Vector<'_, u64>>>("bytes", Self::VT_BYTES, true)?
+     .visit_field::<::flatbuffers::ForwardsUOffset<::flatbuffers::Vector<'_, u64>>>("records", Self::VT_RECORDS, true)?
+     .visit_field::<::flatbuffers::ForwardsUOffset<::flatbuffers::Vector<'_, u64>>>("bad", Self::VT_BAD, true)?
+     .visit_field::<::flatbuffers::ForwardsUOffset<::flatbuffers::Vector<'_, u64>>>("healed", Self::VT_HEALED, true)?
+     .visit_field::<::flatbuffers::ForwardsUOffset<::flatbuffers::Vector<'_, u64>>>("unreadable", Self::VT_UNREADABLE, true)?
+     .visit_field::<::flatbuffers::ForwardsUOffset<::flatbuffers::Vector<'_, u64>>>("stale", Self::VT_STALE, true)?
+     .visit_field::<u64>("journal_ended_micros", Self::VT_JOURNAL_ENDED_MICROS, false)?
+     .visit_field::<u64>("journal_files", Self::VT_JOURNAL_FILES, false)?
+     .visit_field::<u64>("journal_bad", Self::VT_JOURNAL_BAD, false)?
+     .visit_field::<u64>("journal_lost", Self::VT_JOURNAL_LOST, false)?
+     .visit_field::<u64>("orphans_ended_micros", Self::VT_ORPHANS_ENDED_MICROS, false)?
+     .visit_field::<::flatbuffers::ForwardsUOffset<::flatbuffers::Vector<'_, ::flatbuffers::ForwardsUOffset<&'_ str>>>>("orphans", Self::VT_ORPHANS, true)?
+     .visit_field::<u64>("orphans_found", Self::VT_ORPHANS_FOUND, false)?
+     .visit_field::<u64>("orphans_deleted", Self::VT_ORPHANS_DELETED, false)?
+     .visit_field::<::flatbuffers::ForwardsUOffset<::flatbuffers::Vector<'_, ::flatbuffers::ForwardsUOffset<&'_ str>>>>("findings", Self::VT_FINDINGS, true)?
+     .visit_field::<::flatbuffers::ForwardsUOffset<&str>>("orphans_failed", Self::VT_ORPHANS_FAILED, false)?
+     .finish();
+    Ok(())
+  }
+}
+pub struct ScrubAnswerArgs<'a> {
+    pub waiting: Option<::flatbuffers::WIPOffset<::flatbuffers::Vector<'a, u16>>>,
+    pub journal_waiting: bool,
+    pub orphans_waiting: bool,
+    pub partitions: Option<::flatbuffers::WIPOffset<::flatbuffers::Vector<'a, u16>>>,
+    pub marks: Option<::flatbuffers::WIPOffset<::flatbuffers::Vector<'a, u8>>>,
+    pub begun_micros: Option<::flatbuffers::WIPOffset<::flatbuffers::Vector<'a, u64>>>,
+    pub ended_micros: Option<::flatbuffers::WIPOffset<::flatbuffers::Vector<'a, u64>>>,
+    pub total_bytes: Option<::flatbuffers::WIPOffset<::flatbuffers::Vector<'a, u64>>>,
+    pub bytes: Option<::flatbuffers::WIPOffset<::flatbuffers::Vector<'a, u64>>>,
+    pub records: Option<::flatbuffers::WIPOffset<::flatbuffers::Vector<'a, u64>>>,
+    pub bad: Option<::flatbuffers::WIPOffset<::flatbuffers::Vector<'a, u64>>>,
+    pub healed: Option<::flatbuffers::WIPOffset<::flatbuffers::Vector<'a, u64>>>,
+    pub unreadable: Option<::flatbuffers::WIPOffset<::flatbuffers::Vector<'a, u64>>>,
+    pub stale: Option<::flatbuffers::WIPOffset<::flatbuffers::Vector<'a, u64>>>,
+    pub journal_ended_micros: u64,
+    pub journal_files: u64,
+    pub journal_bad: u64,
+    pub journal_lost: u64,
+    pub orphans_ended_micros: u64,
+    pub orphans: Option<::flatbuffers::WIPOffset<::flatbuffers::Vector<'a, ::flatbuffers::ForwardsUOffset<&'a str>>>>,
+    pub orphans_found: u64,
+    pub orphans_deleted: u64,
+    pub findings: Option<::flatbuffers::WIPOffset<::flatbuffers::Vector<'a, ::flatbuffers::ForwardsUOffset<&'a str>>>>,
+    pub orphans_failed: Option<::flatbuffers::WIPOffset<&'a str>>,
+}
+impl<'a> Default for ScrubAnswerArgs<'a> {
+  #[inline]
+  fn default() -> Self {
+    ScrubAnswerArgs {
+      waiting: None, // required field
+      journal_waiting: false,
+      orphans_waiting: false,
+      partitions: None, // required field
+      marks: None, // required field
+      begun_micros: None, // required field
+      ended_micros: None, // required field
+      total_bytes: None, // required field
+      bytes: None, // required field
+      records: None, // required field
+      bad: None, // required field
+      healed: None, // required field
+      unreadable: None, // required field
+      stale: None, // required field
+      journal_ended_micros: 0,
+      journal_files: 0,
+      journal_bad: 0,
+      journal_lost: 0,
+      orphans_ended_micros: 0,
+      orphans: None, // required field
+      orphans_found: 0,
+      orphans_deleted: 0,
+      findings: None, // required field
+      orphans_failed: None,
+    }
+  }
+}
+
+pub struct ScrubAnswerBuilder<'a: 'b, 'b, A: ::flatbuffers::Allocator + 'a> {
+  fbb_: &'b mut ::flatbuffers::FlatBufferBuilder<'a, A>,
+  start_: ::flatbuffers::WIPOffset<::flatbuffers::TableUnfinishedWIPOffset>,
+}
+impl<'a: 'b, 'b, A: ::flatbuffers::Allocator + 'a> ScrubAnswerBuilder<'a, 'b, A> {
+  #[inline]
+  pub fn add_waiting(&mut self, waiting: ::flatbuffers::WIPOffset<::flatbuffers::Vector<'b , u16>>) {
+    self.fbb_.push_slot_always::<::flatbuffers::WIPOffset<_>>(ScrubAnswer::VT_WAITING, waiting);
+  }
+  #[inline]
+  pub fn add_journal_waiting(&mut self, journal_waiting: bool) {
+    self.fbb_.push_slot::<bool>(ScrubAnswer::VT_JOURNAL_WAITING, journal_waiting, false);
+  }
+  #[inline]
+  pub fn add_orphans_waiting(&mut self, orphans_waiting: bool) {
+    self.fbb_.push_slot::<bool>(ScrubAnswer::VT_ORPHANS_WAITING, orphans_waiting, false);
+  }
+  #[inline]
+  pub fn add_partitions(&mut self, partitions: ::flatbuffers::WIPOffset<::flatbuffers::Vector<'b , u16>>) {
+    self.fbb_.push_slot_always::<::flatbuffers::WIPOffset<_>>(ScrubAnswer::VT_PARTITIONS, partitions);
+  }
+  #[inline]
+  pub fn add_marks(&mut self, marks: ::flatbuffers::WIPOffset<::flatbuffers::Vector<'b , u8>>) {
+    self.fbb_.push_slot_always::<::flatbuffers::WIPOffset<_>>(ScrubAnswer::VT_MARKS, marks);
+  }
+  #[inline]
+  pub fn add_begun_micros(&mut self, begun_micros: ::flatbuffers::WIPOffset<::flatbuffers::Vector<'b , u64>>) {
+    self.fbb_.push_slot_always::<::flatbuffers::WIPOffset<_>>(ScrubAnswer::VT_BEGUN_MICROS, begun_micros);
+  }
+  #[inline]
+  pub fn add_ended_micros(&mut self, ended_micros: ::flatbuffers::WIPOffset<::flatbuffers::Vector<'b , u64>>) {
+    self.fbb_.push_slot_always::<::flatbuffers::WIPOffset<_>>(ScrubAnswer::VT_ENDED_MICROS, ended_micros);
+  }
+  #[inline]
+  pub fn add_total_bytes(&mut self, total_bytes: ::flatbuffers::WIPOffset<::flatbuffers::Vector<'b , u64>>) {
+    self.fbb_.push_slot_always::<::flatbuffers::WIPOffset<_>>(ScrubAnswer::VT_TOTAL_BYTES, total_bytes);
+  }
+  #[inline]
+  pub fn add_bytes(&mut self, bytes: ::flatbuffers::WIPOffset<::flatbuffers::Vector<'b , u64>>) {
+    self.fbb_.push_slot_always::<::flatbuffers::WIPOffset<_>>(ScrubAnswer::VT_BYTES, bytes);
+  }
+  #[inline]
+  pub fn add_records(&mut self, records: ::flatbuffers::WIPOffset<::flatbuffers::Vector<'b , u64>>) {
+    self.fbb_.push_slot_always::<::flatbuffers::WIPOffset<_>>(ScrubAnswer::VT_RECORDS, records);
+  }
+  #[inline]
+  pub fn add_bad(&mut self, bad: ::flatbuffers::WIPOffset<::flatbuffers::Vector<'b , u64>>) {
+    self.fbb_.push_slot_always::<::flatbuffers::WIPOffset<_>>(ScrubAnswer::VT_BAD, bad);
+  }
+  #[inline]
+  pub fn add_healed(&mut self, healed: ::flatbuffers::WIPOffset<::flatbuffers::Vector<'b , u64>>) {
+    self.fbb_.push_slot_always::<::flatbuffers::WIPOffset<_>>(ScrubAnswer::VT_HEALED, healed);
+  }
+  #[inline]
+  pub fn add_unreadable(&mut self, unreadable: ::flatbuffers::WIPOffset<::flatbuffers::Vector<'b , u64>>) {
+    self.fbb_.push_slot_always::<::flatbuffers::WIPOffset<_>>(ScrubAnswer::VT_UNREADABLE, unreadable);
+  }
+  #[inline]
+  pub fn add_stale(&mut self, stale: ::flatbuffers::WIPOffset<::flatbuffers::Vector<'b , u64>>) {
+    self.fbb_.push_slot_always::<::flatbuffers::WIPOffset<_>>(ScrubAnswer::VT_STALE, stale);
+  }
+  #[inline]
+  pub fn add_journal_ended_micros(&mut self, journal_ended_micros: u64) {
+    self.fbb_.push_slot::<u64>(ScrubAnswer::VT_JOURNAL_ENDED_MICROS, journal_ended_micros, 0);
+  }
+  #[inline]
+  pub fn add_journal_files(&mut self, journal_files: u64) {
+    self.fbb_.push_slot::<u64>(ScrubAnswer::VT_JOURNAL_FILES, journal_files, 0);
+  }
+  #[inline]
+  pub fn add_journal_bad(&mut self, journal_bad: u64) {
+    self.fbb_.push_slot::<u64>(ScrubAnswer::VT_JOURNAL_BAD, journal_bad, 0);
+  }
+  #[inline]
+  pub fn add_journal_lost(&mut self, journal_lost: u64) {
+    self.fbb_.push_slot::<u64>(ScrubAnswer::VT_JOURNAL_LOST, journal_lost, 0);
+  }
+  #[inline]
+  pub fn add_orphans_ended_micros(&mut self, orphans_ended_micros: u64) {
+    self.fbb_.push_slot::<u64>(ScrubAnswer::VT_ORPHANS_ENDED_MICROS, orphans_ended_micros, 0);
+  }
+  #[inline]
+  pub fn add_orphans(&mut self, orphans: ::flatbuffers::WIPOffset<::flatbuffers::Vector<'b , ::flatbuffers::ForwardsUOffset<&'b  str>>>) {
+    self.fbb_.push_slot_always::<::flatbuffers::WIPOffset<_>>(ScrubAnswer::VT_ORPHANS, orphans);
+  }
+  #[inline]
+  pub fn add_orphans_found(&mut self, orphans_found: u64) {
+    self.fbb_.push_slot::<u64>(ScrubAnswer::VT_ORPHANS_FOUND, orphans_found, 0);
+  }
+  #[inline]
+  pub fn add_orphans_deleted(&mut self, orphans_deleted: u64) {
+    self.fbb_.push_slot::<u64>(ScrubAnswer::VT_ORPHANS_DELETED, orphans_deleted, 0);
+  }
+  #[inline]
+  pub fn add_findings(&mut self, findings: ::flatbuffers::WIPOffset<::flatbuffers::Vector<'b , ::flatbuffers::ForwardsUOffset<&'b  str>>>) {
+    self.fbb_.push_slot_always::<::flatbuffers::WIPOffset<_>>(ScrubAnswer::VT_FINDINGS, findings);
+  }
+  #[inline]
+  pub fn add_orphans_failed(&mut self, orphans_failed: ::flatbuffers::WIPOffset<&'b  str>) {
+    self.fbb_.push_slot_always::<::flatbuffers::WIPOffset<_>>(ScrubAnswer::VT_ORPHANS_FAILED, orphans_failed);
+  }
+  #[inline]
+  pub fn new(_fbb: &'b mut ::flatbuffers::FlatBufferBuilder<'a, A>) -> ScrubAnswerBuilder<'a, 'b, A> {
+    let start = _fbb.start_table();
+    ScrubAnswerBuilder {
+      fbb_: _fbb,
+      start_: start,
+    }
+  }
+  #[inline]
+  pub fn finish(self) -> ::flatbuffers::WIPOffset<ScrubAnswer<'a>> {
+    let o = self.fbb_.end_table(self.start_);
+    self.fbb_.required(o, ScrubAnswer::VT_WAITING,"waiting");
+    self.fbb_.required(o, ScrubAnswer::VT_PARTITIONS,"partitions");
+    self.fbb_.required(o, ScrubAnswer::VT_MARKS,"marks");
+    self.fbb_.required(o, ScrubAnswer::VT_BEGUN_MICROS,"begun_micros");
+    self.fbb_.required(o, ScrubAnswer::VT_ENDED_MICROS,"ended_micros");
+    self.fbb_.required(o, ScrubAnswer::VT_TOTAL_BYTES,"total_bytes");
+    self.fbb_.required(o, ScrubAnswer::VT_BYTES,"bytes");
+    self.fbb_.required(o, ScrubAnswer::VT_RECORDS,"records");
+    self.fbb_.required(o, ScrubAnswer::VT_BAD,"bad");
+    self.fbb_.required(o, ScrubAnswer::VT_HEALED,"healed");
+    self.fbb_.required(o, ScrubAnswer::VT_UNREADABLE,"unreadable");
+    self.fbb_.required(o, ScrubAnswer::VT_STALE,"stale");
+    self.fbb_.required(o, ScrubAnswer::VT_ORPHANS,"orphans");
+    self.fbb_.required(o, ScrubAnswer::VT_FINDINGS,"findings");
+    ::flatbuffers::WIPOffset::new(o.value())
+  }
+}
+
+impl ::core::fmt::Debug for ScrubAnswer<'_> {
+  fn fmt(&self, f: &mut ::core::fmt::Formatter<'_>) -> ::core::fmt::Result {
+    let mut ds = f.debug_struct("ScrubAnswer");
+      ds.field("waiting", &self.waiting());
+      ds.field("journal_waiting", &self.journal_waiting());
+      ds.field("orphans_waiting", &self.orphans_waiting());
+      ds.field("partitions", &self.partitions());
+      ds.field("marks", &self.marks());
+      ds.field("begun_micros", &self.begun_micros());
+      ds.field("ended_micros", &self.ended_micros());
+      ds.field("total_bytes", &self.total_bytes());
+      ds.field("bytes", &self.bytes());
+      ds.field("records", &self.records());
+      ds.field("bad", &self.bad());
+      ds.field("healed", &self.healed());
+      ds.field("unreadable", &self.unreadable());
+      ds.field("stale", &self.stale());
+      ds.field("journal_ended_micros", &self.journal_ended_micros());
+      ds.field("journal_files", &self.journal_files());
+      ds.field("journal_bad", &self.journal_bad());
+      ds.field("journal_lost", &self.journal_lost());
+      ds.field("orphans_ended_micros", &self.orphans_ended_micros());
+      ds.field("orphans", &self.orphans());
+      ds.field("orphans_found", &self.orphans_found());
+      ds.field("orphans_deleted", &self.orphans_deleted());
+      ds.field("findings", &self.findings());
+      ds.field("orphans_failed", &self.orphans_failed());
+      ds.finish()
+  }
+}
+pub enum AuditRequestOffset {}
+#[derive(Copy, Clone, PartialEq)]
+
+pub struct AuditRequest<'a> {
+  pub _tab: ::flatbuffers::Table<'a>,
+}
+
+impl<'a> ::flatbuffers::Follow<'a> for AuditRequest<'a> {
+  type Inner = AuditRequest<'a>;
+  #[inline]
+  unsafe fn follow(buf: &'a [u8], loc: usize) -> Self::Inner {
+    Self { _tab: unsafe { ::flatbuffers::Table::new(buf, loc) } }
+  }
+}
+
+impl<'a> AuditRequest<'a> {
+  pub const VT_PARTITION: ::flatbuffers::VOffsetT = 4;
+  pub const VT_STEP: ::flatbuffers::VOffsetT = 6;
+  pub const VT_DIGESTS: ::flatbuffers::VOffsetT = 8;
+  pub const VT_MICROS: ::flatbuffers::VOffsetT = 10;
+  pub const VT_ORIGINS: ::flatbuffers::VOffsetT = 12;
+
+  #[inline]
+  pub unsafe fn init_from_table(table: ::flatbuffers::Table<'a>) -> Self {
+    AuditRequest { _tab: table }
+  }
+  #[allow(unused_mut)]
+  pub fn create<'bldr: 'args, 'args: 'mut_bldr, 'mut_bldr, A: ::flatbuffers::Allocator + 'bldr>(
+    _fbb: &'mut_bldr mut ::flatbuffers::FlatBufferBuilder<'bldr, A>,
+    args: &'args AuditRequestArgs<'args>
+  ) -> ::flatbuffers::WIPOffset<AuditRequest<'bldr>> {
+    let mut builder = AuditRequestBuilder::new(_fbb);
+    builder.add_step(args.step);
+    if let Some(x) = args.origins { builder.add_origins(x); }
+    if let Some(x) = args.micros { builder.add_micros(x); }
+    if let Some(x) = args.digests { builder.add_digests(x); }
+    builder.add_partition(args.partition);
+    builder.finish()
+  }
+
+
+  #[inline]
+  pub fn partition(&self) -> u16 {
+    // Safety:
+    // Created from valid Table for this object
+    // which contains a valid value in this slot
+    unsafe { self._tab.get::<u16>(AuditRequest::VT_PARTITION, Some(0)).unwrap()}
+  }
+  #[inline]
+  pub fn step(&self) -> u64 {
+    // Safety:
+    // Created from valid Table for this object
+    // which contains a valid value in this slot
+    unsafe { self._tab.get::<u64>(AuditRequest::VT_STEP, Some(0)).unwrap()}
+  }
+  #[inline]
+  pub fn digests(&self) -> ::flatbuffers::Vector<'a, u64> {
+    // Safety:
+    // Created from valid Table for this object
+    // which contains a valid value in this slot
+    unsafe { self._tab.get::<::flatbuffers::ForwardsUOffset<::flatbuffers::Vector<'a, u64>>>(AuditRequest::VT_DIGESTS, None).unwrap()}
+  }
+  #[inline]
+  pub fn micros(&self) -> ::flatbuffers::Vector<'a, u64> {
+    // Safety:
+    // Created from valid Table for this object
+    // which contains a valid value in this slot
+    unsafe { self._tab.get::<::flatbuffers::ForwardsUOffset<::flatbuffers::Vector<'a, u64>>>(AuditRequest::VT_MICROS, None).unwrap()}
+  }
+  #[inline]
+  pub fn origins(&self) -> ::flatbuffers::Vector<'a, u64> {
+    // Safety:
+    // Created from valid Table for this object
+    // which contains a valid value in this slot
+    unsafe { self._tab.get::<::flatbuffers::ForwardsUOffset<::flatbuffers::Vector<'a, u64>>>(AuditRequest::VT_ORIGINS, None).unwrap()}
+  }
+}
+
+impl ::flatbuffers::Verifiable for AuditRequest<'_> {
+  #[inline]
+  fn run_verifier(
+    v: &mut ::flatbuffers::Verifier, pos: usize
+  ) -> Result<(), ::flatbuffers::InvalidFlatbuffer> {
+    v.visit_table(pos)?
+     .visit_field::<u16>("partition", Self::VT_PARTITION, false)?
+     .visit_field::<u64>("step", Self::VT_STEP, false)?
+     .visit_field::<::flatbuffers::ForwardsUOffset<::flatbuffers::Vector<'_, u64>>>("digests", Self::VT_DIGESTS, true)?
+     .visit_field::<::flatbuffers::ForwardsUOffset<::flatbuffers::Vector<'_, u64>>>("micros", Self::VT_MICROS, true)?
+     .visit_field::<::flatbuffers::ForwardsUOffset<::flatbuffers::Vector<'_, u64>>>("origins", Self::VT_ORIGINS, true)?
+     .finish();
+    Ok(())
+  }
+}
+pub struct AuditRequestArgs<'a> {
+    pub partition: u16,
+    pub step: u64,
+    pub digests: Option<::flatbuffers::WIPOffset<::flatbuffers::Vector<'a, u64>>>,
+    pub micros: Option<::flatbuffers::WIPOffset<::flatbuffers::Vector<'a, u64>>>,
+    pub origins: Option<::flatbuffers::WIPOffset<::flatbuffers::Vector<'a, u64>>>,
+}
+impl<'a> Default for AuditRequestArgs<'a> {
+  #[inline]
+  fn default() -> Self {
+    AuditRequestArgs {
+      partition: 0,
+      step: 0,
+      digests: None, // required field
+      micros: None, // required field
+      origins: None, // required field
+    }
+  }
+}
+
+pub struct AuditRequestBuilder<'a: 'b, 'b, A: ::flatbuffers::Allocator + 'a> {
+  fbb_: &'b mut ::flatbuffers::FlatBufferBuilder<'a, A>,
+  start_: ::flatbuffers::WIPOffset<::flatbuffers::TableUnfinishedWIPOffset>,
+}
+impl<'a: 'b, 'b, A: ::flatbuffers::Allocator + 'a> AuditRequestBuilder<'a, 'b, A> {
+  #[inline]
+  pub fn add_partition(&mut self, partition: u16) {
+    self.fbb_.push_slot::<u16>(AuditRequest::VT_PARTITION, partition, 0);
+  }
+  #[inline]
+  pub fn add_step(&mut self, step: u64) {
+    self.fbb_.push_slot::<u64>(AuditRequest::VT_STEP, step, 0);
+  }
+  #[inline]
+  pub fn add_digests(&mut self, digests: ::flatbuffers::WIPOffset<::flatbuffers::Vector<'b , u64>>) {
+    self.fbb_.push_slot_always::<::flatbuffers::WIPOffset<_>>(AuditRequest::VT_DIGESTS, digests);
+  }
+  #[inline]
+  pub fn add_micros(&mut self, micros: ::flatbuffers::WIPOffset<::flatbuffers::Vector<'b , u64>>) {
+    self.fbb_.push_slot_always::<::flatbuffers::WIPOffset<_>>(AuditRequest::VT_MICROS, micros);
+  }
+  #[inline]
+  pub fn add_origins(&mut self, origins: ::flatbuffers::WIPOffset<::flatbuffers::Vector<'b , u64>>) {
+    self.fbb_.push_slot_always::<::flatbuffers::WIPOffset<_>>(AuditRequest::VT_ORIGINS, origins);
+  }
+  #[inline]
+  pub fn new(_fbb: &'b mut ::flatbuffers::FlatBufferBuilder<'a, A>) -> AuditRequestBuilder<'a, 'b, A> {
+    let start = _fbb.start_table();
+    AuditRequestBuilder {
+      fbb_: _fbb,
+      start_: start,
+    }
+  }
+  #[inline]
+  pub fn finish(self) -> ::flatbuffers::WIPOffset<AuditRequest<'a>> {
+    let o = self.fbb_.end_table(self.start_);
+    self.fbb_.required(o, AuditRequest::VT_DIGESTS,"digests");
+    self.fbb_.required(o, AuditRequest::VT_MICROS,"micros");
+    self.fbb_.required(o, AuditRequest::VT_ORIGINS,"origins");
+    ::flatbuffers::WIPOffset::new(o.value())
+  }
+}
+
+impl ::core::fmt::Debug for AuditRequest<'_> {
+  fn fmt(&self, f: &mut ::core::fmt::Formatter<'_>) -> ::core::fmt::Result {
+    let mut ds = f.debug_struct("AuditRequest");
+      ds.field("partition", &self.partition());
+      ds.field("step", &self.step());
+      ds.field("digests", &self.digests());
+      ds.field("micros", &self.micros());
+      ds.field("origins", &self.origins());
+      ds.finish()
+  }
+}
+pub enum AuditAnswerOffset {}
+#[derive(Copy, Clone, PartialEq)]
+
+pub struct AuditAnswer<'a> {
+  pub _tab: ::flatbuffers::Table<'a>,
+}
+
+impl<'a> ::flatbuffers::Follow<'a> for AuditAnswer<'a> {
+  type Inner = AuditAnswer<'a>;
+  #[inline]
+  unsafe fn follow(buf: &'a [u8], loc: usize) -> Self::Inner {
+    Self { _tab: unsafe { ::flatbuffers::Table::new(buf, loc) } }
+  }
+}
+
+impl<'a> AuditAnswer<'a> {
+  pub const VT_BEHIND: ::flatbuffers::VOffsetT = 4;
+  pub const VT_CHECKED: ::flatbuffers::VOffsetT = 6;
+  pub const VT_STALE: ::flatbuffers::VOffsetT = 8;
+
+  #[inline]
+  pub unsafe fn init_from_table(table: ::flatbuffers::Table<'a>) -> Self {
+    AuditAnswer { _tab: table }
+  }
+  #[allow(unused_mut)]
+  pub fn create<'bldr: 'args, 'args: 'mut_bldr, 'mut_bldr, A: ::flatbuffers::Allocator + 'bldr>(
+    _fbb: &'mut_bldr mut ::flatbuffers::FlatBufferBuilder<'bldr, A>,
+    args: &'args AuditAnswerArgs
+  ) -> ::flatbuffers::WIPOffset<AuditAnswer<'bldr>> {
+    let mut builder = AuditAnswerBuilder::new(_fbb);
+    builder.add_stale(args.stale);
+    builder.add_checked(args.checked);
+    builder.add_behind(args.behind);
+    builder.finish()
+  }
+
+
+  #[inline]
+  pub fn behind(&self) -> bool {
+    // Safety:
+    // Created from valid Table for this object
+    // which contains a valid value in this slot
+    unsafe { self._tab.get::<bool>(AuditAnswer::VT_BEHIND, Some(false)).unwrap()}
+  }
+  #[inline]
+  pub fn checked(&self) -> u64 {
+    // Safety:
+    // Created from valid Table for this object
+    // which contains a valid value in this slot
+    unsafe { self._tab.get::<u64>(AuditAnswer::VT_CHECKED, Some(0)).unwrap()}
+  }
+  #[inline]
+  pub fn stale(&self) -> u64 {
+    // Safety:
+    // Created from valid Table for this object
+    // which contains a valid value in this slot
+    unsafe { self._tab.get::<u64>(AuditAnswer::VT_STALE, Some(0)).unwrap()}
+  }
+}
+
+impl ::flatbuffers::Verifiable for AuditAnswer<'_> {
+  #[inline]
+  fn run_verifier(
+    v: &mut ::flatbuffers::Verifier, pos: usize
+  ) -> Result<(), ::flatbuffers::InvalidFlatbuffer> {
+    v.visit_table(pos)?
+     .visit_field::<bool>("behind", Self::VT_BEHIND, false)?
+     .visit_field::<u64>("checked", Self::VT_CHECKED, false)?
+     .visit_field::<u64>("stale", Self::VT_STALE, false)?
+     .finish();
+    Ok(())
+  }
+}
+pub struct AuditAnswerArgs {
+    pub behind: bool,
+    pub checked: u64,
+    pub stale: u64,
+}
+impl<'a> Default for AuditAnswerArgs {
+  #[inline]
+  fn default() -> Self {
+    AuditAnswerArgs {
+      behind: false,
+      checked: 0,
+      stale: 0,
+    }
+  }
+}
+
+pub struct AuditAnswerBuilder<'a: 'b, 'b, A: ::flatbuffers::Allocator + 'a> {
+  fbb_: &'b mut ::flatbuffers::FlatBufferBuilder<'a, A>,
+  start_: ::flatbuffers::WIPOffset<::flatbuffers::TableUnfinishedWIPOffset>,
+}
+impl<'a: 'b, 'b, A: ::flatbuffers::Allocator + 'a> AuditAnswerBuilder<'a, 'b, A> {
+  #[inline]
+  pub fn add_behind(&mut self, behind: bool) {
+    self.fbb_.push_slot::<bool>(AuditAnswer::VT_BEHIND, behind, false);
+  }
+  #[inline]
+  pub fn add_checked(&mut self, checked: u64) {
+    self.fbb_.push_slot::<u64>(AuditAnswer::VT_CHECKED, checked, 0);
+  }
+  #[inline]
+  pub fn add_stale(&mut self, stale: u64) {
+    self.fbb_.push_slot::<u64>(AuditAnswer::VT_STALE, stale, 0);
+  }
+  #[inline]
+  pub fn new(_fbb: &'b mut ::flatbuffers::FlatBufferBuilder<'a, A>) -> AuditAnswerBuilder<'a, 'b, A> {
+    let start = _fbb.start_table();
+    AuditAnswerBuilder {
+      fbb_: _fbb,
+      start_: start,
+    }
+  }
+  #[inline]
+  pub fn finish(self) -> ::flatbuffers::WIPOffset<AuditAnswer<'a>> {
+    let o = self.fbb_.end_table(self.start_);
+    ::flatbuffers::WIPOffset::new(o.value())
+  }
+}
+
+impl ::core::fmt::Debug for AuditAnswer<'_> {
+  fn fmt(&self, f: &mut ::core::fmt::Formatter<'_>) -> ::core::fmt::Result {
+    let mut ds = f.debug_struct("AuditAnswer");
+      ds.field("behind", &self.behind());
+      ds.field("checked", &self.checked());
+      ds.field("stale", &self.stale());
+      ds.finish()
+  }
+}
 pub enum HeadOffset {}
 #[derive(Copy, Clone, PartialEq)]
 
@@ -5383,6 +6345,66 @@ impl<'a> Head<'a> {
     }
   }
 
+  #[inline]
+  #[allow(non_snake_case)]
+  pub fn body_as_scrub_request(&self) -> Option<ScrubRequest<'a>> {
+    if self.body_type() == Body::ScrubRequest {
+      self.body().map(|t| {
+       // Safety:
+       // Created from a valid Table for this object
+       // Which contains a valid union in this slot
+       unsafe { ScrubRequest::init_from_table(t) }
+     })
+    } else {
+      None
+    }
+  }
+
+  #[inline]
+  #[allow(non_snake_case)]
+  pub fn body_as_scrub_answer(&self) -> Option<ScrubAnswer<'a>> {
+    if self.body_type() == Body::ScrubAnswer {
+      self.body().map(|t| {
+       // Safety:
+       // Created from a valid Table for this object
+       // Which contains a valid union in this slot
+       unsafe { ScrubAnswer::init_from_table(t) }
+     })
+    } else {
+      None
+    }
+  }
+
+  #[inline]
+  #[allow(non_snake_case)]
+  pub fn body_as_audit_request(&self) -> Option<AuditRequest<'a>> {
+    if self.body_type() == Body::AuditRequest {
+      self.body().map(|t| {
+       // Safety:
+       // Created from a valid Table for this object
+       // Which contains a valid union in this slot
+       unsafe { AuditRequest::init_from_table(t) }
+     })
+    } else {
+      None
+    }
+  }
+
+  #[inline]
+  #[allow(non_snake_case)]
+  pub fn body_as_audit_answer(&self) -> Option<AuditAnswer<'a>> {
+    if self.body_type() == Body::AuditAnswer {
+      self.body().map(|t| {
+       // Safety:
+       // Created from a valid Table for this object
+       // Which contains a valid union in this slot
+       unsafe { AuditAnswer::init_from_table(t) }
+     })
+    } else {
+      None
+    }
+  }
+
 }
 
 impl ::flatbuffers::Verifiable for Head<'_> {
@@ -5427,6 +6449,10 @@ impl ::flatbuffers::Verifiable for Head<'_> {
           Body::AcceptAnswer => v.verify_union_variant::<::flatbuffers::ForwardsUOffset<AcceptAnswer>>("Body::AcceptAnswer", pos),
           Body::StandingRequest => v.verify_union_variant::<::flatbuffers::ForwardsUOffset<StandingRequest>>("Body::StandingRequest", pos),
           Body::StandingAnswer => v.verify_union_variant::<::flatbuffers::ForwardsUOffset<StandingAnswer>>("Body::StandingAnswer", pos),
+          Body::ScrubRequest => v.verify_union_variant::<::flatbuffers::ForwardsUOffset<ScrubRequest>>("Body::ScrubRequest", pos),
+          Body::ScrubAnswer => v.verify_union_variant::<::flatbuffers::ForwardsUOffset<ScrubAnswer>>("Body::ScrubAnswer", pos),
+          Body::AuditRequest => v.verify_union_variant::<::flatbuffers::ForwardsUOffset<AuditRequest>>("Body::AuditRequest", pos),
+          Body::AuditAnswer => v.verify_union_variant::<::flatbuffers::ForwardsUOffset<AuditAnswer>>("Body::AuditAnswer", pos),
           _ => Ok(()),
         }
      })?
@@ -5714,6 +6740,34 @@ impl ::core::fmt::Debug for Head<'_> {
         },
         Body::StandingAnswer => {
           if let Some(x) = self.body_as_standing_answer() {
+            ds.field("body", &x)
+          } else {
+            ds.field("body", &"InvalidFlatbuffer: Union discriminant does not match value.")
+          }
+        },
+        Body::ScrubRequest => {
+          if let Some(x) = self.body_as_scrub_request() {
+            ds.field("body", &x)
+          } else {
+            ds.field("body", &"InvalidFlatbuffer: Union discriminant does not match value.")
+          }
+        },
+        Body::ScrubAnswer => {
+          if let Some(x) = self.body_as_scrub_answer() {
+            ds.field("body", &x)
+          } else {
+            ds.field("body", &"InvalidFlatbuffer: Union discriminant does not match value.")
+          }
+        },
+        Body::AuditRequest => {
+          if let Some(x) = self.body_as_audit_request() {
+            ds.field("body", &x)
+          } else {
+            ds.field("body", &"InvalidFlatbuffer: Union discriminant does not match value.")
+          }
+        },
+        Body::AuditAnswer => {
+          if let Some(x) = self.body_as_audit_answer() {
             ds.field("body", &x)
           } else {
             ds.field("body", &"InvalidFlatbuffer: Union discriminant does not match value.")

@@ -9,8 +9,8 @@ use flatbuffers::{FlatBufferBuilder, UnionWIPOffset, VerifierOptions, WIPOffset}
 use tako_types::limits::{FRAME_HEAD_BYTES_MAX, TAIL_ENTRIES_MAX};
 
 use super::{
-    CallHead, PrepareOutcome, Request, Response, conditional, gossip, hello, read, standing, step,
-    tail, tail::TailFields, write,
+    CallHead, PrepareOutcome, Request, Response, conditional, gossip, hello, read, scrub, standing,
+    step, tail, tail::TailFields, write,
 };
 use crate::{
     Record,
@@ -204,6 +204,10 @@ fn write_request(builder: &mut FlatBufferBuilder<'_>, request: &Request) -> Body
         Request::Standing { from } => {
             (Body::StandingRequest, standing::write_request(builder, *from))
         }
+        Request::Scrub(order) => (Body::ScrubRequest, scrub::write_request(builder, order)),
+        Request::Audit { partition, step, held } => {
+            (Body::AuditRequest, scrub::write_audit_request(builder, *partition, *step, held))
+        }
     }
 }
 
@@ -245,6 +249,10 @@ fn read_request(
         Ok(Request::Health)
     } else if let Some(table) = head.body_as_standing_request() {
         Ok(standing::read_request(table))
+    } else if let Some(table) = head.body_as_scrub_request() {
+        scrub::read_request(table)
+    } else if let Some(table) = head.body_as_audit_request() {
+        scrub::read_audit_request(table)
     } else {
         Err(WireError::Body { found: head.body_type().0 })
     }
@@ -297,6 +305,8 @@ fn write_response(builder: &mut FlatBufferBuilder<'_>, response: &Response) -> B
         Response::Standing(standing) => {
             (Body::StandingAnswer, standing::write_answer(builder, standing))
         }
+        Response::Scrub(report) => (Body::ScrubAnswer, scrub::write_answer(builder, report)),
+        Response::Audit(audit) => (Body::AuditAnswer, scrub::write_audit_answer(builder, *audit)),
     }
 }
 
@@ -343,6 +353,10 @@ fn read_response(
         Ok(hello::read_health_answer(table))
     } else if let Some(table) = head.body_as_standing_answer() {
         standing::read_answer(table)
+    } else if let Some(table) = head.body_as_scrub_answer() {
+        scrub::read_answer(table)
+    } else if let Some(table) = head.body_as_audit_answer() {
+        Ok(scrub::read_audit_answer(table))
     } else {
         Err(WireError::Body { found: head.body_type().0 })
     }

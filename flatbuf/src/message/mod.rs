@@ -12,6 +12,7 @@ mod gossip;
 mod hello;
 mod list;
 mod read;
+mod scrub;
 mod standing;
 mod step;
 mod tail;
@@ -21,7 +22,9 @@ mod types;
 mod write;
 
 pub(crate) use call::{Answer, decode_request, decode_response, encode_request, encode_response};
+pub use scrub::TEXT_BYTES_MAX as SCRUB_TEXT_BYTES_MAX;
 pub use types::{
-    CallHead, GossipState, NodeState, PartitionGossip, PartitionStanding, PrepareOutcome,
-    PutOutcome, Request, Response, Standing, StatAnswer, StepAnnouncement, TailEntry,
+    AuditAnswer, CallHead, GossipState, JournalScrub, NodeState, OrphanOrder, OrphanReport,
+    PartitionGossip, PartitionScrub, PartitionStanding, PrepareOutcome, PutOutcome, Request,
+    Response, ScrubOrder, ScrubReport, Standing, StatAnswer, StepAnnouncement, TailEntry,
 };

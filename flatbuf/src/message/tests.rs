@@ -124,7 +124,57 @@ fn requests() -> Vec<(&'static str, Request)> {
         ("configuration", Request::Configuration { above: 4 }),
         ("health", Request::Health),
         ("standing", Request::Standing { from: PartitionId(3) }),
+        ("scrub", Request::Scrub(ScrubOrder::default())),
+        (
+            "scrub-start",
+            Request::Scrub(ScrubOrder {
+                start: true,
+                partitions: vec![PartitionId(0), PartitionId(31)],
+                journal: true,
+                orphans: OrphanOrder::Find,
+            }),
+        ),
+        (
+            "audit",
+            Request::Audit {
+                partition,
+                step: StepNumber(9),
+                held: vec![(1, Version { micros: 2, origin: 3 }), (u64::MAX, Version::ZERO)],
+            },
+        ),
     ]
+}
+
+fn scrubbed() -> ScrubReport {
+    let row = |partition: u16| PartitionScrub {
+        partition: PartitionId(partition),
+        running: partition == 1,
+        whole: partition == 2,
+        begun_micros: 3,
+        ended_micros: 4,
+        total_bytes: 5,
+        bytes: 6,
+        records: 7,
+        bad: 8,
+        healed: 9,
+        unreadable: 10,
+        stale: 11,
+    };
+    ScrubReport {
+        waiting: vec![PartitionId(1), PartitionId(4)],
+        journal_waiting: true,
+        orphans_waiting: false,
+        partitions: vec![row(1), row(2)],
+        journal: JournalScrub { ended_micros: 1, files: 2, bad: 3, lost: 4 },
+        orphans: OrphanReport {
+            ended_micros: 12,
+            found: 13,
+            deleted: 14,
+            listed: vec!["a database of 4 partitions: partitions/2-1".to_owned()],
+            failed: Some("away".to_owned()),
+        },
+        findings: vec!["first".to_owned(), String::new()],
+    }
 }
 
 fn standing() -> Standing {
@@ -243,6 +293,9 @@ fn answers() -> Vec<(&'static str, Answer)> {
         ("configuration-none", Ok(Response::Configuration { document: None })),
         ("health", Ok(Response::Health { state: NodeState::Draining })),
         ("standing", Ok(Response::Standing(standing()))),
+        ("scrub", Ok(Response::Scrub(scrubbed()))),
+        ("scrub-none", Ok(Response::Scrub(ScrubReport::default()))),
+        ("audit", Ok(Response::Audit(AuditAnswer { behind: true, checked: 1, stale: 2 }))),
         ("error-epoch", Err(RpcError::stale_epoch(17))),
         ("error-busy", Err(RpcError::busy("too much", 20))),
     ]

@@ -120,6 +120,18 @@ pub enum Request {
         /// First partition of the page.
         from: PartitionId,
     },
+    /// Scrub, or tell how it goes.
+    Scrub(ScrubOrder),
+    /// Compare what is cached with what a step was read to hold.
+    Audit {
+        /// Partition of all the keys.
+        partition: PartitionId,
+        /// The step.
+        step: StepNumber,
+        /// Digests of keys, each with the version that the step holds; at most
+        /// `TAIL_ENTRIES_MAX`.
+        held: Vec<(u64, Version)>,
+    },
 }
 
 /// What the other node answers.
@@ -211,6 +223,10 @@ pub enum Response {
     },
     /// To [`Request::Standing`].
     Standing(Standing),
+    /// To [`Request::Scrub`].
+    Scrub(ScrubReport),
+    /// To [`Request::Audit`].
+    Audit(AuditAnswer),
 }
 
 /// What a replica did with a record.
@@ -418,4 +434,129 @@ pub struct PartitionStanding {
     pub voting: bool,
     /// What its view says of each node.
     pub coverage: Vec<(NodeId, Incarnation, Lsn)>,
+}
+
+/// What a node is to scrub.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct ScrubOrder {
+    /// False: only tell how it goes; the rest says nothing then.
+    pub start: bool,
+    /// Partitions whose snapshots are read; at most `PARTITIONS_MAX`.
+    pub partitions: Vec<PartitionId>,
+    /// The node's own journal files too.
+    pub journal: bool,
+    /// What lies in the store and belongs to nothing.
+    pub orphans: OrphanOrder,
+}
+
+/// What to do about orphans; unknown numbers on the wire read as `Leave`, which does least.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
+#[repr(u8)]
+pub enum OrphanOrder {
+    /// Do not look.
+    #[default]
+    Leave = 0,
+    /// Find them.
+    Find = 1,
+    /// Find them, and delete those that are old enough.
+    Delete = 2,
+}
+
+impl OrphanOrder {
+    /// Reads an order from its number.
+    #[must_use]
+    pub fn from_wire(number: u8) -> Self {
+        match number {
+            1 => Self::Find,
+            2 => Self::Delete,
+            _ => Self::Leave,
+        }
+    }
+}
+
+/// What a node has scrubbed, and what it found.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct ScrubReport {
+    /// Asked for and not read to the end yet, in their order.
+    pub waiting: Vec<PartitionId>,
+    /// The journal is waited for.
+    pub journal_waiting: bool,
+    /// Orphans are looked for.
+    pub orphans_waiting: bool,
+    /// The last pass over each partition here, ascending; at most `PARTITIONS_MAX`.
+    pub partitions: Vec<PartitionScrub>,
+    /// The last pass over the journal.
+    pub journal: JournalScrub,
+    /// The last search for orphans.
+    pub orphans: OrphanReport,
+    /// What was found lately, in words.
+    pub findings: Vec<String>,
+}
+
+/// One pass over a partition's snapshot. Times are microseconds since the Unix epoch.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct PartitionScrub {
+    /// Which.
+    pub partition: PartitionId,
+    /// It goes on.
+    pub running: bool,
+    /// Every row was read, or was found unreadable.
+    pub whole: bool,
+    /// When it began.
+    pub begun_micros: u64,
+    /// When it ended; 0 until then.
+    pub ended_micros: u64,
+    /// Bytes of the partition's tables, about.
+    pub total_bytes: u64,
+    /// Bytes of keys and records read.
+    pub bytes: u64,
+    /// Records read.
+    pub records: u64,
+    /// Rows that are not what they should be.
+    pub bad: u64,
+    /// Of those, records that another replica had intact.
+    pub healed: u64,
+    /// Stretches that cannot be read at all.
+    pub unreadable: u64,
+    /// Keys that some replica would have answered older than the snapshot has them.
+    pub stale: u64,
+}
+
+/// A look at a node's journal files.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct JournalScrub {
+    /// When it ended, microseconds since the Unix epoch; 0: never.
+    pub ended_micros: u64,
+    /// Files read.
+    pub files: u64,
+    /// Files found damaged.
+    pub bad: u64,
+    /// Entries in them that were needed and cannot be read back.
+    pub lost: u64,
+}
+
+/// A search for what lies in the store and belongs to nothing.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct OrphanReport {
+    /// When it ended, microseconds since the Unix epoch; 0: never.
+    pub ended_micros: u64,
+    /// How many there are.
+    pub found: u64,
+    /// How many were deleted.
+    pub deleted: u64,
+    /// What and where, in words; not all where there are many.
+    pub listed: Vec<String>,
+    /// Why the store could not be searched.
+    pub failed: Option<String>,
+}
+
+/// What a replica's caches were found to hold.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct AuditAnswer {
+    /// Its view is below the step: nothing was compared.
+    pub behind: bool,
+    /// Keys compared.
+    pub checked: u64,
+    /// Keys that it would have answered older than the snapshot has them; put right.
+    pub stale: u64,
 }

@@ -123,6 +123,15 @@ impl Files {
         self.table.lock().get(&file).map(|state| state.handle.clone())
     }
 
+    /// The files in place before the last one, ascending.
+    pub(crate) fn complete(&self) -> Vec<u64> {
+        let table = self.table.lock();
+        let in_place = table.iter().filter(|(_, state)| !state.quarantined);
+        let mut files: Vec<u64> = in_place.map(|(file, _)| *file).collect();
+        files.pop();
+        files
+    }
+
     /// Syncs every file in place.
     pub(crate) fn sync_all(&self) -> io::Result<()> {
         let handles: Vec<_> = self

@@ -260,6 +260,10 @@ impl Journal {
         Lsn(self.shared.last_lsn.load(Ordering::Acquire))
     }
 
+    pub(crate) fn shared(&self) -> &Shared {
+        &self.shared
+    }
+
     /// Where its blocking work is done.
     #[must_use]
     pub fn blocking(&self) -> &Blocking {

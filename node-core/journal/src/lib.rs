@@ -10,6 +10,7 @@
 //! Calls: tako-types. Called by: the engine. Not here: what a payload means.
 
 mod blocking;
+mod check;
 mod disk;
 mod entry;
 mod error;

@@ -44,6 +44,13 @@ impl RecordCache {
         (cached.era == era && cached.record.key() == *key).then(|| cached.record.clone())
     }
 
+    /// The record under a digest, whichever key it is of; for audits.
+    pub(crate) fn get_by_digest(&self, digest: u64, era: u64) -> Option<Record> {
+        let entry = self.records.get(&digest)?;
+        let cached = entry.value();
+        (cached.era == era).then(|| cached.record.clone())
+    }
+
     /// Call only under the partition's lock, with the era and view that `record` was read at.
     pub(crate) fn fill(&self, key: &StoredKey, record: Record, era: u64) {
         self.records.insert(key.digest(), Cached { record, era });

@@ -9,6 +9,7 @@
 //! Calls: tako-journal, tako-snapshot. Called by: service (RPC), replication (local replica),
 //! snapshotter. It knows neither peers nor the configuration's epochs.
 
+mod audit;
 mod cache;
 mod conditional;
 mod index;
@@ -29,6 +30,7 @@ use std::{
     },
 };
 
+pub use audit::Audited;
 pub use conditional::Prepared;
 pub use partition::{Missed, View};
 pub use tail::{PartitionStatus, TailPage};
@@ -129,6 +131,8 @@ pub struct EngineMetrics {
     pub promised: AtomicU64,
     /// Writes refused for a promise.
     pub barred: AtomicU64,
+    /// Cached records that were found older than the snapshot's.
+    pub stale: AtomicU64,
 }
 
 /// See the module.

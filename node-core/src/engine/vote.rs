@@ -97,7 +97,7 @@ impl Engine {
     }
 
     /// Reads a key from a view; where the view's files were collected, from a newer one.
-    async fn read_view(
+    pub(super) async fn read_view(
         &self,
         p: PartitionId,
         mut view: Arc<View>,

@@ -17,6 +17,7 @@ use tako_types::{Lsn, PartitionId, StoredKey, Version};
 
 use super::{
     Engine, EngineError,
+    index::Held,
     partition::{InFlight, Inner},
 };
 
@@ -97,7 +98,12 @@ impl Engine {
                 Look::Promised(version) => return Ok(self.barred(version)),
                 Look::AskSnapshot => {
                     asked_at = Some(installs);
-                    if let Some(held) = self.vote(p, &key).await?.record {
+                    let held = match self.vote(p, &key).await {
+                        // The merge has it give way to any intact record: this mends it.
+                        Err(EngineError::Record { .. }) if intent == Intent::Repair => None,
+                        vote => vote?.record,
+                    };
+                    if let Some(held) = held {
                         if held.version() > record.version() {
                             return Ok(self.superseded(held.version()));
                         }
@@ -164,6 +170,62 @@ impl Engine {
             }
         }
         Ok(())
+    }
+
+    /// Appends once more what is needed of a journal file that is damaged, as far as memory or the
+    /// file has it. Answers with the keys of which neither has.
+    ///
+    /// # Errors
+    /// [`EngineError`] when the journal cannot take them.
+    pub async fn rewrite_damaged_file(
+        &self,
+        file: u64,
+    ) -> Result<Vec<(PartitionId, StoredKey)>, EngineError> {
+        let mut lacking = Vec::new();
+        for p in self.partitions() {
+            let held: Vec<(StoredKey, Held)> = {
+                let inner = self.partition(p).lock();
+                let tail = inner.index.tail(Lsn(0));
+                let there = tail.filter(|(_, held)| held.location.file == file);
+                there.map(|(key, held)| (key.clone(), held.clone())).collect()
+            };
+            for (key, held) in held {
+                match self.read_back(p, held).await {
+                    Ok(record) => self.append_record(p, &record).await?,
+                    Err(error) => {
+                        tracing::warn!(partition = p.0, file, "a journal entry is lost: {error}");
+                        lacking.push((p, key));
+                    }
+                }
+            }
+        }
+        Ok(lacking)
+    }
+
+    /// Takes in from elsewhere what this node's journal cannot give back any more; `false` where it
+    /// is not the record that the index speaks of.
+    ///
+    /// # Errors
+    /// [`EngineError`] when the journal cannot take it.
+    pub async fn restore_entry(
+        &self,
+        p: PartitionId,
+        record: &Record,
+    ) -> Result<bool, EngineError> {
+        let held = self.partition(p).lock().index.get(&record.key()).cloned();
+        let same =
+            held.is_some_and(|held| (held.version, held.crc) == (record.version(), record.crc()));
+        if same {
+            self.append_record(p, record).await?;
+        }
+        Ok(same)
+    }
+
+    /// Whether the entry that is needed of a key lies in this journal file.
+    #[must_use]
+    pub fn needs_of_file(&self, p: PartitionId, key: &StoredKey, file: u64) -> bool {
+        let inner = self.partition(p).lock();
+        inner.index.get(key).is_some_and(|held| held.location.file == file)
     }
 
     /// Whether this node votes, when the record may be taken.

@@ -110,6 +110,7 @@ impl Node {
         self.tasks.spawn(self.snapshotter.clone().run());
         let snapshotter = self.snapshotter.clone();
         self.tasks.spawn(async move { snapshotter.follow().await });
+        self.tasks.spawn(self.healer.clone().run(self.background.clone()));
     }
 
     /// Changes the identity, however often the disk refuses.

@@ -341,6 +341,28 @@ impl Serving {
         }
     }
 
+    /// Writes a record as it is to W replicas of each set: what was found damaged elsewhere.
+    ///
+    /// # Errors
+    /// [`RequestError`]; it may be at some replicas then.
+    pub async fn repair(&self, record: Record, deadline: Duration) -> Result<(), RequestError> {
+        let until = Instant::now() + deadline;
+        let work = async {
+            let mut attempt = Attempt::begin(&self.links, &record.key(), until);
+            loop {
+                match self.write_back(&attempt, record.clone()).await {
+                    Ok(()) => return Ok(()),
+                    Err(Halt::Failed(error)) => return Err(error),
+                    Err(Halt::Moved) => attempt = attempt.begin_again(&self.links)?,
+                }
+            }
+        };
+        match timeout_at(until, work).await {
+            Ok(result) => result,
+            Err(_) => Err(RequestError::Deadline(deadline)),
+        }
+    }
+
     /// Writes the newest of differing votes back to W replicas before a read answers.
     pub(super) async fn write_back(
         &self,

@@ -18,7 +18,7 @@ use std::{
 
 use bytes::Bytes;
 use tako_flatbuf::{MemoryNetwork, NodeState, Record};
-use tako_journal::{Blocking, Disk, FsDisk};
+use tako_journal::{Blocking, Disk, FsDisk, fault::MemDisk};
 use tako_node_core::{
     configuration::ConfigSource,
     node::{JOURNAL_FILE_BYTES, Node, NodeOptions},
@@ -50,6 +50,25 @@ impl Clock for SkewedClock {
     }
 }
 
+/// The time of a test's runtime, which may be paused: nothing waits then but for events.
+#[derive(Debug)]
+pub struct RuntimeClock {
+    began: Instant,
+    began_micros: u64,
+}
+
+impl RuntimeClock {
+    pub fn new() -> Self {
+        Self { began: Instant::now(), began_micros: 1_700_000_000_000_000 }
+    }
+}
+
+impl Clock for RuntimeClock {
+    fn now_micros(&self) -> u64 {
+        self.began_micros + self.began.elapsed().as_micros() as u64
+    }
+}
+
 pub struct Cluster {
     pub dir: TempDir,
     pub network: MemoryNetwork,
@@ -58,6 +77,9 @@ pub struct Cluster {
     pub nodes: BTreeMap<String, Arc<Node>>,
     pub clocks: BTreeMap<String, Arc<SkewedClock>>,
     pub disk: Arc<dyn Disk>,
+    pub journal_file_bytes: u64,
+    /// The runtime's time, and no threads, instead of the machine's.
+    runtime_clock: Option<Arc<RuntimeClock>>,
     seeds: AtomicU64,
 }
 
@@ -135,7 +157,27 @@ impl Cluster {
             nodes: BTreeMap::new(),
             clocks: BTreeMap::new(),
             disk: Arc::new(FsDisk),
+            journal_file_bytes: JOURNAL_FILE_BYTES,
+            runtime_clock: None,
             seeds: AtomicU64::new(1),
+        }
+    }
+
+    /// A cluster for a runtime whose time is paused: disks are memory, work is done in place.
+    pub fn in_runtime_time(config: &str) -> Self {
+        let mut cluster = Self::new(&format!("cache: {{disk: 0}}\n{config}"));
+        cluster.disk = Arc::new(MemDisk::default());
+        cluster.journal_file_bytes = 1 << 20;
+        cluster.runtime_clock = Some(Arc::new(RuntimeClock::new()));
+        cluster
+    }
+
+    pub async fn start_all(&mut self, nodes: &[&str]) {
+        for node in nodes {
+            self.start(node).await;
+        }
+        for node in nodes {
+            self.serves(node).await;
         }
     }
 
@@ -165,12 +207,18 @@ impl Cluster {
             source: ConfigSource::File(self.dir.path().join("config.yaml")),
             store: Some(self.store.clone()),
             accept_loss: false,
-            clock: self.clock(id),
+            clock: match &self.runtime_clock {
+                Some(clock) => clock.clone(),
+                None => self.clock(id),
+            },
             seed: self.seeds.fetch_add(1, Ordering::Relaxed) * 7919,
             network: Arc::new(self.network.as_host(id)),
             disk: self.disk.clone(),
-            blocking: Blocking::Threads,
-            journal_file_bytes: JOURNAL_FILE_BYTES,
+            blocking: match &self.runtime_clock {
+                Some(_) => Blocking::Here(Arc::new(|| Duration::ZERO)),
+                None => Blocking::Threads,
+            },
+            journal_file_bytes: self.journal_file_bytes,
         }
     }
 

@@ -63,6 +63,32 @@ pub const TAIL_ENTRIES_MAX: usize = 16_384;
 /// Bytes of records in one Fetch answer; at least one record is always given.
 pub const FETCH_BYTES_MAX: usize = 8 << 20;
 
+/// Shortest interval of background healing: below it a partition that was written costs more than
+/// some requests a minute for being looked at.
+pub const HEALING_INTERVAL_MIN: Duration = Duration::from_secs(60);
+
+/// Bytes of a snapshot read in the background before a pause: one at 256 KiB/s takes 4 s, so a
+/// restart or an order waits no longer for it.
+pub const HEALING_PAGE_BYTES: u64 = 1 << 20;
+
+/// Least speed of background healing, in bytes per second: 64 MiB take some 4 minutes, well within
+/// the 15 for which a checkpoint is leased.
+pub const HEALING_BYTES_PER_SECOND_MIN: u64 = 256 << 10;
+
+/// Greatest speed of background healing, in bytes per second: 67 Mbit/s of a node's network. In a
+/// day that is 690 GB for each node; with more than that a pass takes longer than the interval.
+pub const HEALING_BYTES_PER_SECOND_MAX: u64 = 8 << 20;
+
+/// Speed of a scrub that an operator asked for, in bytes per second.
+pub const SCRUB_BYTES_PER_SECOND: u64 = 64 << 20;
+
+/// How long something in the store that belongs to nothing must have been unchanged before it may be
+/// deleted: longer than any backup, restore or holiday of who knows what it is.
+pub const ORPHAN_AGE_MIN: Duration = Duration::from_secs(7 * 24 * 3_600);
+
+/// Findings that a node remembers to tell them; all of them are counted and logged.
+pub const FINDINGS_MAX: usize = 64;
+
 /// Longest configuration document, in bytes: ten thousand nodes at about 80 bytes each.
 pub const CONFIGURATION_BYTES_MAX: usize = 1 << 20;
 
@@ -95,6 +121,7 @@ pub const POINTS_PER_BUCKET_MAX: usize = 10_000;
 pub const BUCKET_WEIGHT_MAX: f64 = 1_000.0;
 
 const _: () = assert!(CONFIGURATION_BYTES_MAX < PUBLISHED_BYTES_MAX);
+const _: () = assert!(HEALING_BYTES_PER_SECOND_MIN < HEALING_BYTES_PER_SECOND_MAX);
 const _: () = assert!(FETCH_BYTES_MAX < FRAME_BYTES_MAX);
 // A Tail entry is at most a key, 16 bytes of version, 8 of LSN, 4 of crc and 4 of length; the
 // count alone does not bound the bytes, so a Tail answer is cut by bytes as well.

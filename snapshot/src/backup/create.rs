@@ -24,8 +24,8 @@ use super::{
 use crate::{Checkpoint, Published, SnapshotError, Store, clock::StoreClock, snapshots::bounded};
 
 /// Where the objects of backups lie: `<root>/backups/<name>/`.
-const FOLDER: &str = "backups";
-const DOCUMENT: &str = "document";
+pub(crate) const FOLDER: &str = "backups";
+pub(crate) const DOCUMENT: &str = "document";
 const COUNTS: &str = "counts";
 /// A checkpoint of a backup that has no document by then is of a create that ended early.
 const ORPHAN_AGE: Duration = Duration::from_secs(3_600);

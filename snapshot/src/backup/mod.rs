@@ -31,9 +31,11 @@ use tako_types::{Clock, PartitionId, Version, limits::PARTITIONS_MAX};
 
 pub use count::Count;
 pub use create::{About, Listed};
+pub(crate) use create::{DOCUMENT, FOLDER};
 pub use document::{Backup, Held, Origin};
 pub use error::BackupError;
 pub use name::BackupName;
+pub(crate) use name::CHECKPOINT;
 pub use restore::{Method, RestoreOptions, Restored, restore};
 pub use time::{from_utc, utc};
 pub use verify::Verified;

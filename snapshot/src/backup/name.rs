@@ -6,7 +6,7 @@ use super::BackupError;
 
 const BYTES_MAX: usize = 64;
 /// What names of backups' checkpoints begin with.
-const CHECKPOINT: &str = "backup-";
+pub(crate) const CHECKPOINT: &str = "backup-";
 
 /// 1 to 64 bytes of `a-z 0-9 . _ -`, beginning with a letter or digit.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]

@@ -14,10 +14,12 @@ mod faults;
 mod grace;
 mod leases;
 mod model;
+mod orphans;
 mod restores;
 #[path = "../../tests/s3_server/mod.rs"]
 #[allow(unreachable_pub, reason = "shared with another package's tests by path")]
 mod s3_server;
+mod scrub;
 mod steps;
 mod stores;
 

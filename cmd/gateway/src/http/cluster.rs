@@ -9,7 +9,8 @@ use axum::{
     response::{IntoResponse, Response},
 };
 use serde_json::{Value, json};
-use tako_node_core::links::Links;
+use tako_flatbuf::PartitionScrub;
+use tako_node_core::{healing::Healer, links::Links};
 use tako_types::config::NodeConfig;
 
 use super::problem::Problem;
@@ -80,6 +81,7 @@ fn node_status(links: &Arc<Links>, node: &NodeConfig) -> Value {
         status["live"] = true.into();
         status["incarnation"] = local.engine().incarnation().0.into();
         status["journal_bytes"] = local.engine().journal().disk_bytes().into();
+        status["healing"] = local.healer().map(|healer| healing(&healer)).into();
     } else if let Some(peer) = links.membership.peer(&node.id) {
         status["state"] = state_text(peer.state).into();
         status["live"] = links.membership.is_live(&node.id).into();
@@ -93,6 +95,37 @@ fn node_status(links: &Arc<Links>, node: &NodeConfig) -> Value {
         status["live"] = false.into();
     }
     status
+}
+
+/// What background healing and scrubs by hand came to on this node since it started.
+fn healing(healer: &Healer) -> Value {
+    let report = healer.report();
+    let rows = &report.partitions;
+    let sum = |of: fn(&PartitionScrub) -> u64| rows.iter().map(of).sum::<u64>();
+    json!({
+        "running": rows.iter().find(|row| row.running).map(|row| json!({
+            "partition": row.partition.0,
+            "bytes": row.bytes,
+            "of_bytes": row.total_bytes,
+        })),
+        "waiting": report.waiting.len(),
+        "read_partitions": rows.iter().filter(|row| row.whole).count(),
+        "last_ended_micros": rows.iter().map(|row| row.ended_micros).max(),
+        "records": sum(|row| row.records),
+        "bytes": sum(|row| row.bytes),
+        "bad": sum(|row| row.bad),
+        "healed": sum(|row| row.healed),
+        "unreadable": sum(|row| row.unreadable),
+        "stale": sum(|row| row.stale),
+        "journal": {
+            "ended_micros": report.journal.ended_micros,
+            "files": report.journal.files,
+            "bad": report.journal.bad,
+            "lost": report.journal.lost,
+        },
+        "found": healer.found_count(),
+        "findings": report.findings,
+    })
 }
 
 fn state_text(state: tako_flatbuf::NodeState) -> &'static str {

@@ -15,6 +15,7 @@ mod s3;
 #[path = "../../../../snapshot/tests/s3_server/mod.rs"]
 #[allow(unreachable_pub, reason = "shared with another package's tests by path")]
 mod s3_server;
+mod scrub;
 mod serve;
 mod shrink;
 mod support;

@@ -9,6 +9,7 @@ mod restore;
 mod safe;
 mod safe_to_stop;
 pub(crate) mod scheduled;
+mod scrub;
 mod snapshot;
 mod source;
 mod steps;
@@ -49,6 +50,8 @@ enum CtlCommand {
     Snapshot(snapshot::SnapshotArgs),
     /// Restore a whole cluster from the object store into a new root
     Restore(restore::RestoreArgs),
+    /// Read everything that lies still again: is it what was written?
+    Scrub(scrub::ScrubArgs),
 }
 
 pub(crate) async fn run(args: CtlArgs) -> Result<ExitCode, Failure> {
@@ -59,5 +62,6 @@ pub(crate) async fn run(args: CtlArgs) -> Result<ExitCode, Failure> {
         CtlCommand::SafeToStop(args) => safe_to_stop::run(args).await,
         CtlCommand::Snapshot(args) => snapshot::run(args).await,
         CtlCommand::Restore(args) => restore::run(args).await,
+        CtlCommand::Scrub(args) => scrub::run(args).await,
     }
 }

@@ -262,3 +262,41 @@ fn numbers_that_no_journal_reaches_are_damage_and_none_is_given_again() {
     assert_eq!(reopened(&disk).0.damage, None);
     assert_eq!(reopened(&disk).1, entries);
 }
+
+#[tokio::test]
+async fn while_it_runs_a_flipped_bit_in_any_complete_file_is_found_and_the_others_are_sound() {
+    let (disk, entries) = written(20);
+    let (journal, recovered, _) = open(options(Path::new(DIR)), &disk);
+    assert_eq!(recovered.damage, None);
+    let files = journal.complete_files();
+    assert_eq!(files.last().copied(), Some(last_file(&entries) - 1), "the current one is not");
+    for checked in &files {
+        let (length, damage) = journal.check_file(*checked).expect("read").expect("there");
+        assert_eq!((length, damage), (4096, None));
+    }
+    for broken in &files {
+        let offset = parsed(&disk, *broken).groups[0].0;
+        let turn = |bytes: &mut Vec<u8>| bytes[offset as usize + 70] ^= 4;
+        disk.edit(&file(*broken), turn);
+        for checked in &files {
+            let (_, damage) = journal.check_file(*checked).expect("read").expect("there");
+            assert_eq!(damage.map(|it| it.file), (checked == broken).then_some(*broken));
+        }
+        disk.edit(&file(*broken), turn);
+    }
+    // A file that was trimmed is not looked for.
+    assert_eq!(journal.check_file(files[0] + 1_000).expect("nothing is read"), None);
+}
+
+#[tokio::test]
+async fn while_it_runs_a_complete_file_without_its_seal_is_damage_unless_it_may_be_getting_it() {
+    let (disk, _) = written(20);
+    let (journal, ..) = open(options(Path::new(DIR)), &disk);
+    let files = journal.complete_files();
+    for number in &files {
+        let seal = parsed(&disk, *number).last.expect("a seal");
+        disk.edit(&file(*number), |bytes| bytes[seal as usize..].fill(0));
+        let (_, damage) = journal.check_file(*number).expect("read").expect("there");
+        assert_eq!(damage.is_some(), Some(number) != files.last(), "file {number}");
+    }
+}
