@@ -41,7 +41,7 @@ impl Cluster {
     async fn new(world: World) -> Self {
         let store = match world.store.is_local() {
             true => world.store.clone(),
-            false => world.store.with_root(Path::from("old")),
+            false => world.store.with_root(world.store.path("old")),
         };
         store.cluster_id(Some(OLD)).await.expect("an id");
         let mut cluster = Self { world, store, content: Content::new() };
@@ -83,7 +83,7 @@ impl Cluster {
             let url = folder.path().join("new").display().to_string();
             return Store::open(&StoreSettings::url(&url)).expect("a folder store");
         }
-        self.store.with_root(Path::from("new"))
+        self.store.with_root(self.world.store.path("new"))
     }
 
     async fn restore(
