@@ -39,6 +39,7 @@ const PROMISED_MAX: usize = 4;
 /// Milliseconds a client waits whose timestamp lies below a promise.
 const PROMISE_WAIT_MS: u64 = 1_000;
 const RECOVERING: &str = "too many replicas are recovering";
+const OVERTAKEN: &str = "replicas were recovering, and something newer came meanwhile";
 /// Pauses before a record that W hold is sent again to replicas that do not judge yet. It takes a
 /// replica the opening of a view to come so far, after a start or a document that asks for one.
 const UNJUDGED_PAUSES: [Duration; 5] = [
@@ -121,6 +122,7 @@ enum Placed {
 }
 
 /// W of each set hold the record, but too few of them judge yet.
+#[derive(Clone, Copy)]
 struct Unjudged {
     got: usize,
     need: usize,
@@ -227,15 +229,25 @@ impl Serving {
         w: Option<usize>,
         how: (Stamp, Newer),
     ) -> Placed {
-        for pause in UNJUDGED_PAUSES {
-            match self.place_once(attempt, record.clone(), w, how).await {
-                Ok(placed) => return placed,
-                Err(Unjudged { .. }) => sleep(pause).await,
-            }
-        }
-        match self.place_once(attempt, record, w, how).await {
-            Ok(placed) => placed,
-            Err(Unjudged { got, need }) => too_few(got, need, RECOVERING.to_owned(), false),
+        let mut pauses = UNJUDGED_PAUSES.into_iter();
+        let mut held: Option<Unjudged> = None;
+        loop {
+            let placed = self.place_once(attempt, record.clone(), w, how).await;
+            let Unjudged { got, need } = match (placed, held) {
+                // W showed the record meanwhile. Whoever read it may have written what is newer, and
+                // another version of this write would bury that.
+                (Ok(Placed::Superseded(_) | Placed::Promised(_)), Some(Unjudged { got, need }))
+                    if how.1 == Newer::Refuses =>
+                {
+                    return too_few(got, need, OVERTAKEN.to_owned(), false);
+                }
+                (Ok(placed), _) => return placed,
+                (Err(unjudged), _) => *held.insert(unjudged),
+            };
+            let Some(pause) = pauses.next() else {
+                return too_few(got, need, RECOVERING.to_owned(), false);
+            };
+            sleep(pause).await;
         }
     }
 

@@ -181,11 +181,14 @@ impl Moment<'_> {
         for (p, old, new) in self.moving(migration) {
             let why_not = |node: &NodeId| match self.noted(node, p) {
                 Some(_) => None,
-                None if self.is_given_up(node) => None,
                 None => self.not_here(node).or(Some("is recovering")),
             };
-            // Whatever was complete before this epoch is with one of as many.
-            missing.check(&old, (old.quorum.n - old.quorum.w + 1, self.patient), why_not);
+            // Whatever was complete before this epoch is with one of as many. Who is given up tells
+            // nothing, so it does not stand in for one of the others, which may all be needed then.
+            let mut living = old.clone();
+            living.nodes.retain(|node| !self.is_given_up(node));
+            let least = old.quorum.covering().min(living.nodes.len());
+            missing.check(&living, (least, self.patient), why_not);
             let noted: Vec<_> =
                 old.nodes.iter().filter_map(|node| Some((node, self.noted(node, p)?))).collect();
             match self.covering_step(p, &noted) {

@@ -201,3 +201,23 @@ async fn a_write_that_too_few_ever_judge_fails_within_its_time() {
     let error = fakes.serving.put(write(), short).await.expect_err("no time to wait");
     assert!(matches!(error, RequestError::Deadline(_)), "{error}");
 }
+
+#[tokio::test(start_paused = true)]
+async fn a_write_that_was_shown_before_enough_judged_is_not_sent_again_above_a_newer_one() {
+    let fakes = fakes(3).await;
+    let newer = Version { micros: u64::MAX / 2, origin: 1 };
+    for replica in &fakes.replicas {
+        let shown = Mutex::new(false);
+        replica.answers(move |_| {
+            let again = std::mem::replace(&mut *shown.lock().expect("no test panics"), true);
+            let (incarnation, known) = (Incarnation(1), Vec::new());
+            let taken = PutOutcome::Accepted { incarnation, voting: false, known };
+            // Somebody read it meanwhile and wrote something newer.
+            if again { superseded(newer) } else { Some(Ok(Response::Put(taken))) }
+        });
+    }
+    let error = fakes.serving.put(write(), LONG).await.expect_err("nobody can say what it did");
+    assert!(matches!(error, RequestError::TooFewAcks { .. }), "{error}");
+    let puts = fakes.replicas[0].puts();
+    assert!(puts.iter().all(|(_, version)| *version < newer), "it would bury the newer one");
+}

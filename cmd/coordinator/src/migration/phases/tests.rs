@@ -285,6 +285,26 @@ fn what_the_living_had_must_be_covered_whoever_is_given_up() {
 }
 
 #[test]
+fn a_node_that_is_given_up_stands_in_for_no_living_one_at_the_barrier() {
+    let both = in_force(Phase::WriteBoth, vec![]);
+    let impatient = |standings: &Standings, lost: &[&str]| {
+        let mut file = ordering(Order::Finish);
+        file.accept_loss = lost.iter().map(|node| NodeId::new(node)).collect();
+        let (in_force, order) = (&both, Order::Finish);
+        next(&Moment { in_force, file: &file, order, standings, patient: false })
+    };
+    // What n2 acknowledged with n3 is with nobody else.
+    let left = without(all(9), &["n2", "n3"]);
+    let why = Next::Wait(vec!["n2 does not answer".into()]);
+    assert_eq!(impatient(&left, &["n3"]), why);
+    let late = without(changed(&["n2"], |it| it.noted -= 1), &["n3"]);
+    assert!(matches!(impatient(&late, &["n3"]), Next::Wait(_)));
+    let nobody = without(all(9), &["n1", "n2", "n3"]);
+    let why = Next::Wait(vec!["n1 does not answer".into()]);
+    assert_eq!(impatient(&nobody, &["n2", "n3"]), why);
+}
+
+#[test]
 fn a_node_that_answers_is_never_given_up() {
     let new = in_force(Phase::ReadNew, vec![StepNumber(3)]);
     let late = changed(&["n1", "n2"], |it| it.epoch -= 1);

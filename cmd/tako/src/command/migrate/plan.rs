@@ -256,11 +256,15 @@ fn risks(begun: &Published, to: &str, sets: &Sets, standings: &Standings) -> Vec
 fn too_few(sets: &Sets, standings: &Standings, lost: &BTreeSet<NodeId>, refused: &mut Vec<String>) {
     let mut waits: BTreeMap<BTreeSet<NodeId>, Vec<PartitionId>> = BTreeMap::new();
     for (p, old, _) in sets {
-        let there = |node: &&NodeId| standings.contains_key(*node) || lost.contains(*node);
-        let missing: BTreeSet<NodeId> =
-            old.nodes.iter().filter(|node| !there(node)).cloned().collect();
-        let needed = old.quorum.covering().max(old.quorum.n - old.quorum.r + 1);
-        if old.nodes.len() - missing.len() < needed {
+        let answer = |node: &&NodeId| standings.contains_key(*node);
+        let silent = old.nodes.iter().filter(|node| !answer(node));
+        let (gone, missing): (BTreeSet<NodeId>, BTreeSet<NodeId>) =
+            silent.cloned().partition(|node| lost.contains(node));
+        let answering = old.nodes.iter().filter(answer).count();
+        // What was complete is with one of as many of those that are left.
+        let tell = old.quorum.covering().min(old.quorum.n - gone.len());
+        let know = old.quorum.n - old.quorum.r + 1;
+        if answering < tell || answering + gone.len() < know {
             waits.entry(missing).or_default().push(*p);
         }
     }
