@@ -206,7 +206,7 @@ impl Node {
         }
         let target = current.node(&options.id).ok_or_else(|| unknown(&options.id, &current))?;
         let rpc_address = format!("{}:{}", target.host, target.rpc_port);
-        let cluster = cluster_id(&store, &folder, options.seed, &shutdown).await?;
+        let (cluster, unsure) = cluster_id(&store, &folder, options.seed, &shutdown).await?;
 
         let settings = &current.config.cluster;
         let opened = folder.open_identity(
@@ -357,7 +357,7 @@ impl Node {
             tokio::select! {
                 biased;
                 () = background.cancelled() => {}
-                () = this.clone().come_up(Found { lost, renew, damaged }, accept_loss) => {}
+                () = this.clone().come_up(Found { lost, renew, damaged, unsure }, accept_loss) => {}
             }
         });
         Ok(node)
@@ -521,7 +521,8 @@ fn open_store(options: &NodeOptions, current: &Published) -> Result<Store, NodeE
         .map_err(|error| NodeError::Store { url: settings.url.clone(), source: Box::new(error) })
 }
 
-/// The id of the cluster's data: the store's, or the folder's while the store is away.
+/// The id of the cluster's data: the store's, or the folder's while the store is away, which the
+/// flag says.
 ///
 /// A new store gets a new id; who creates it is decided by the store.
 async fn cluster_id(
@@ -529,7 +530,7 @@ async fn cluster_id(
     folder: &Folder,
     seed: u64,
     shutdown: &CancellationToken,
-) -> Result<ClusterId, NodeError> {
+) -> Result<(ClusterId, bool), NodeError> {
     let drawn = ClusterId(u128::from(seed) << 64 | u128::from(seed.rotate_left(29) ^ 0x9e37_79b9));
     loop {
         let found = match store.probe().await {
@@ -537,7 +538,7 @@ async fn cluster_id(
             Err(error) => Err(error),
         };
         let error = match found {
-            Ok(Some(id)) => return Ok(id),
+            Ok(Some(id)) => return Ok((id, false)),
             Ok(None) => continue,
             Err(error) if !error.kind().retry() => {
                 return Err(NodeError::Store {
@@ -549,7 +550,7 @@ async fn cluster_id(
         };
         if let Some(identity) = folder.peek_identity() {
             tracing::warn!("object store: {error}; starting with what the folder knows");
-            return Ok(identity.cluster);
+            return Ok((identity.cluster, true));
         }
         tracing::warn!("object store: {error}; a new folder cannot start without it");
         tokio::select! {

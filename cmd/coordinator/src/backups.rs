@@ -111,7 +111,7 @@ impl Keeper {
             .filter_map(|name| Some((made_at(rule.every, &name)?, name)))
             .collect();
         made.sort();
-        // One of the future is of a clock that was wrong: it is not waited for.
+        // One of the future is not waited for.
         let newest = made.iter().rev().map(|(at, _)| *at).find(|at| *at <= now);
         if let Some(due) = newest.map(|at| at.saturating_add(every))
             && now < due
@@ -122,6 +122,8 @@ impl Keeper {
         self.store.create(&name, document).await?;
         tracing::info!(name, "backup made");
         made.push((now, name));
+        // One of the future is of a clock that was wrong: it takes nobody's place.
+        made.retain(|(at, _)| *at <= now);
         made.sort();
         let surplus = made.len().saturating_sub(rule.keep as usize);
         for (_, old) in &made[..surplus] {

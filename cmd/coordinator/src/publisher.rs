@@ -235,6 +235,7 @@ impl Publisher {
         if unless.is_some_and(|known| !in_force.is_one_of(known)) {
             return Err(Refusal::Changed(in_force).into());
         }
+        self.check_is_ours(&in_force.published, &config).map_err(before)?;
         let path = &self.options.config_path;
         decide(Some(&in_force.published), &config, path, self.numbering()).map_err(before)?;
         let former = self.files.replace_config(text).await.map_err(before)?;
@@ -246,6 +247,19 @@ impl Publisher {
             self.files.put_back_config(former).await.map_err(Refused::After)?;
         }
         taken.map_err(Refused::After)
+    }
+
+    /// What a migration is to do next changes no document by itself, so it would lie in a file that
+    /// only the master acts on.
+    fn check_is_ours(&self, in_force: &Published, file: &Config) -> Result<(), CoordinatorError> {
+        let number = in_force.epoch.number;
+        let takes_over = file.epoch.is_some_and(|claimed| number < claimed);
+        match self.numbering().other_master(&in_force.config) {
+            Some(master) if in_force.migration.is_some() && !takes_over => {
+                Err(CoordinatorError::NotMaster { master: master.to_owned(), in_force: number })
+            }
+            _ => Ok(()),
+        }
     }
 
     fn numbering(&self) -> Numbering<'_> {

@@ -6,7 +6,7 @@
 
 use std::time::Duration;
 
-use tako_flatbuf::{Record, Request, Response, merge};
+use tako_flatbuf::{PutOutcome, Record, Request, Response, merge};
 use tako_types::{PartitionId, StoredKey, Version, limits::CALL_DEADLINE};
 
 use super::Healer;
@@ -16,19 +16,21 @@ const REPAIR_DEADLINE: Duration = Duration::from_secs(10);
 impl Healer {
     /// Finds an intact record of the key and writes it back; the error says why not.
     ///
-    /// `claimed` is the version that the bad one says it has; it may be what is bad.
+    /// `claimed` is the version that the bad one says it has. Where it does not say, anything found
+    /// may be older than what was there: a deleted key would come back.
     pub(super) async fn mend(
         &self,
         p: PartitionId,
         key: &StoredKey,
         claimed: Option<Version>,
     ) -> Result<(), String> {
+        let Some(claimed) = claimed else {
+            return Err("it does not say its version; only a backup may have it".to_owned());
+        };
         let Some(found) = self.intact(p, key).await else {
             return Err("no replica has it intact; only a backup may".to_owned());
         };
-        let highest = self.engine.view(p).map_or(Version::ZERO, |view| view.meta.highest);
-        let claimed = claimed.filter(|claimed| *claimed <= highest);
-        if claimed.is_some_and(|claimed| found.version() < claimed) {
+        if found.version() < claimed {
             return Err("replicas have only older ones".to_owned());
         }
         // A cached copy would have this replica say that it holds the record already.
@@ -37,7 +39,8 @@ impl Healer {
         let put =
             Request::Put { partition: p, record: found.clone(), repair: true, until_micros: 0 };
         match self.links().call(self.engine.node(), REPAIR_DEADLINE, put).await {
-            Ok(Response::Put(_)) => {}
+            Ok(Response::Put(PutOutcome::Accepted { .. })) => {}
+            Ok(Response::Put(_)) => return Err("this replica holds something newer".to_owned()),
             Ok(_) => return Err("this replica answered something else".to_owned()),
             Err(error) => return Err(error.message),
         }

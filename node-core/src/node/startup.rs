@@ -30,12 +30,38 @@ pub(super) struct Found {
     pub(super) renew: bool,
     /// The journal is damaged: what could be read lies in files that were moved aside.
     pub(super) damaged: bool,
+    /// The store was away: only the folder says of which cluster it is.
+    pub(super) unsure: bool,
 }
 
 impl Node {
+    /// Waits until the store says which cluster's data it holds. Over another one, which data were
+    /// restored to, nothing of this folder may count: the coverage that came along names it.
+    async fn is_of_the_stores_cluster(&self) -> bool {
+        let own = self.identity.cluster();
+        loop {
+            match self.replica.engine().snapshots().store().cluster_id(None).await {
+                Ok(Some(found)) if found == own => return true,
+                Ok(Some(found)) => {
+                    tracing::error!(
+                        "this folder is of cluster {own:?}, and the store holds cluster {found:?}: \
+                         restart this node, it will move the folder aside"
+                    );
+                    return false;
+                }
+                Ok(None) => tracing::warn!("the store names no cluster"),
+                Err(error) => tracing::warn!("object store: {error}"),
+            }
+            tokio::time::sleep(AGAIN_AFTER).await;
+        }
+    }
+
     /// Opens views, finds out about lost state, refills, and serves. A shutdown drops it.
     pub(super) async fn come_up(self: Arc<Self>, found: Found, accept_loss: bool) {
         let engine = self.replica.engine().clone();
+        if found.unsure && !self.is_of_the_stores_cluster().await {
+            return;
+        }
         let links = self.serving.links().clone();
         let mut partitions = self.replica.held();
         let shown = open_views(&engine, &partitions).await;

@@ -36,15 +36,17 @@ pub(super) async fn begin(into: &Backups, cluster: ClusterId) -> Result<(), Back
         }
         return Err(BackupError::Exists("there is a cluster at this root already".to_owned()));
     }
+    let own = Underway::new(cluster).encode();
     if left.is_some() {
+        // First the mark: a restore that still goes on must not commit what is taken away here.
+        store.overwrite(&marker, own.clone()).await?;
         wipe(into).await?;
-        store.delete(&marker).await?;
     }
-    if let Some(path) = store.any_object().await? {
+    if let Some(path) = store.any_object(&marker).await? {
         let what = format!("the new root is not empty: it holds {path}");
         return Err(BackupError::Exists(what));
     }
-    match store.create(&marker, Underway::new(cluster).encode()).await? {
+    match store.create(&marker, own).await? {
         Published::Written => Ok(()),
         Published::Exists(_) => Err(another()),
     }

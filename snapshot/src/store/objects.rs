@@ -3,6 +3,7 @@
 //! Deletes may be repeated: what is not there is deleted. Every call is bounded, a long listing by
 //! the time between two of its pages.
 
+use bytes::Bytes;
 use futures::{StreamExt, TryStreamExt};
 use object_store::{Error, ObjectStore, ObjectStoreExt, path::Path};
 use tako_types::limits::STORE_DEADLINE;
@@ -36,12 +37,25 @@ impl Store {
         Ok(names.map(str::to_owned).collect())
     }
 
-    /// Some object below the root, if there is one.
-    pub(crate) async fn any_object(&self) -> Result<Option<String>, StoreError> {
+    /// Some object below the root besides `but`, if there is one.
+    pub(crate) async fn any_object(&self, but: &Path) -> Result<Option<String>, StoreError> {
         let root = self.root().clone();
         self.bounded("list", &root, || async {
             let mut all = self.counting.list(Some(&root));
-            Ok(all.try_next().await?.map(|meta| meta.location.to_string()))
+            while let Some(meta) = all.try_next().await? {
+                if meta.location != *but {
+                    return Ok(Some(meta.location.to_string()));
+                }
+            }
+            Ok(None)
+        })
+        .await
+    }
+
+    /// Writes an object, whatever was there.
+    pub(crate) async fn overwrite(&self, path: &Path, bytes: Bytes) -> Result<(), StoreError> {
+        self.bounded("put", path, || async {
+            self.counting.put(path, bytes.clone().into()).await.map(drop)
         })
         .await
     }

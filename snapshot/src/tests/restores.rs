@@ -13,6 +13,7 @@ use crate::{
     StoreError,
     backup::{About, BackupError, Backups, Method, RestoreOptions, Restored, restore},
     fault::{Match, Op, When},
+    store::RESTORING,
 };
 
 const OLD: ClusterId = ClusterId(1);
@@ -93,6 +94,17 @@ impl Cluster {
         log2: u32,
         method: Method,
     ) -> Result<Restored, BackupError> {
+        self.restore_as(NEW, backup, into, log2, method).await
+    }
+
+    async fn restore_as(
+        &self,
+        id: ClusterId,
+        backup: Option<&str>,
+        into: &Store,
+        log2: u32,
+        method: Method,
+    ) -> Result<Restored, BackupError> {
         let backups = self.backups().await;
         let backup = match backup {
             Some(text) => Some(backups.find(&name(text)).await?),
@@ -102,7 +114,7 @@ impl Cluster {
             partitions_log2: log2,
             method,
             verify: true,
-            cluster: NEW,
+            cluster: id,
             configuration: Some((8, Bytes::from_static(b"document"))),
         };
         let clock = self.world.clock.clone();
@@ -303,7 +315,28 @@ async fn a_root_that_is_not_empty_and_one_that_cannot_be_cloned_into_are_refused
     let into = cluster.new_root(&folder);
     let error = cluster.restore(None, &into, 2, Method::Clone).await.expect_err("a folder");
     assert!(error.to_string().contains("one bucket"), "{error}");
-    assert_eq!(into.any_object().await.expect("a list"), None);
+    let nothing = into.any_object(&Path::from("none")).await;
+    assert_eq!(nothing.expect("a list"), None);
+}
+
+#[tokio::test]
+async fn a_repeat_marks_the_root_as_its_own_before_it_takes_anything_away() {
+    let cluster = Cluster::new(World::memory()).await;
+    let into = cluster.store.with_root(Path::from("new"));
+    let mark = async || into.read(&into.path(RESTORING)).await.expect("read").expect("there");
+    // The first one may go on for all that its repeat knows; it commits only under its own mark.
+    cluster.world.fault.fail_from(Match::op(Op::Put).on("new/partitions"), 4, When::Before);
+    cluster.restore(None, &into, 1, Method::Copy).await.expect_err("cut short");
+    let first = mark().await;
+    cluster.world.fault.clear();
+    cluster.world.fault.fail_from(Match::op(Op::Delete).on("new/"), 1, When::Before);
+    let other = ClusterId(3);
+    let repeat = cluster.restore_as(other, None, &into, 1, Method::Copy).await;
+    repeat.expect_err("nothing can be taken away");
+    cluster.world.fault.clear();
+    assert_ne!(mark().await, first);
+    cluster.restore_as(other, None, &into, 1, Method::Copy).await.expect("repeated");
+    assert_eq!(cluster.read_all(&into, 1).await, cluster.content);
 }
 
 #[tokio::test]

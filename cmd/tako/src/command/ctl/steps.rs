@@ -28,7 +28,7 @@ pub(super) async fn step_all(document: &Published) -> Vec<PartitionId> {
     let mut open: BTreeSet<PartitionId> = document.partitions().collect();
     let unheard: BTreeSet<PartitionId> = document
         .partitions()
-        .filter(|p| !document.placement(*p).write_sets().all(|set| is_heard(set, &first)))
+        .filter(|p| !document.placement(*p).write_sets().all(|set| is_heard(*p, set, &first)))
         .collect();
     let held = held_by(&first);
     let mut standings = first;
@@ -46,10 +46,15 @@ pub(super) async fn step_all(document: &Published) -> Vec<PartitionId> {
     open.into_iter().chain(unheard).collect::<BTreeSet<_>>().into_iter().collect()
 }
 
-/// Whether so many of a set answered that one of them has every complete write.
-fn is_heard(set: &ReplicaSet, standings: &Standings) -> bool {
-    let heard = set.nodes.iter().filter(|node| standings.contains_key(*node)).count();
-    set.quorum.n - set.quorum.w < heard
+/// Whether so many of a set told what they hold that one of them has every complete write. Who is
+/// recovering holds less than it acknowledged.
+fn is_heard(p: PartitionId, set: &ReplicaSet, standings: &Standings) -> bool {
+    let tells = |node: &&NodeId| {
+        standings.get(*node).is_some_and(|standing| {
+            standing.partitions.iter().any(|row| row.partition == p && row.recovered)
+        })
+    };
+    set.quorum.covering() <= set.nodes.iter().filter(tells).count()
 }
 
 fn held_by(standings: &Standings) -> Held {
