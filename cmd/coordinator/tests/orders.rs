@@ -87,6 +87,22 @@ async fn what_is_refused_over_http_changes_nothing_and_says_why() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn during_a_move_only_the_master_takes_an_order_for_it() {
+    const MASTER: &str = "master_coordinator: c1\n";
+    let world = World::new().await;
+    let text = file("d", None, MASTER);
+    let machine = world.machine("c2", &text);
+    let c1 = world.machine("c1", &text).start().await;
+    let c2 = machine.start().await;
+    c1.must_take(&file("d", Some("t"), MASTER)).await;
+    // It changes no document by itself, so nobody would miss it in the file of another one.
+    let (status, body) = c2.order(&file("t", None, MASTER)).await;
+    assert_eq!((status, body["master"].as_str()), (409, Some("c1")), "{body}");
+    assert_eq!(machine.read(FILE), Some(text));
+    c1.must_take(&file("t", None, MASTER)).await;
+}
+
+#[tokio::test(start_paused = true)]
 async fn while_the_store_is_away_an_order_is_refused_and_not_taken_later() {
     let world = World::new().await;
     let text = file("d", None, "");

@@ -122,6 +122,16 @@ async fn each_rule_makes_its_backups_in_time_and_keeps_the_newest() {
 }
 
 #[tokio::test]
+async fn a_backup_of_the_future_takes_the_place_of_none() {
+    let mut world = World::new();
+    let future = name_of(Duration::from_secs(3_600), START + 1_000 * 3_600 * SECOND);
+    world.store.names.lock().expect("nobody panics with it").push(future.clone());
+    world.pass(3, &document("[{every: 1h, keep: 1}]", "")).await;
+    let newest = name_of(Duration::from_secs(3_600), START + 2 * 3_600 * SECOND);
+    assert_eq!(world.store.all(), [newest, future]);
+}
+
+#[tokio::test]
 async fn a_restart_repeats_no_backup_and_makes_one_that_is_overdue() {
     let mut world = World::new();
     let document = document("[{every: 1h, keep: 9}]", "");
