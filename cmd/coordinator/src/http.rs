@@ -166,13 +166,16 @@ async fn status(State(shared): State<Shared>) -> Json<serde_json::Value> {
 fn migration(shared: &Shared, document: &Published) -> serde_json::Value {
     let Some(migration) = &document.migration else { return serde_json::Value::Null };
     let progress = shared.progress.borrow().clone();
-    let progress = progress.filter(|progress| progress.number == document.epoch.number);
+    // A document that came a moment ago has the goal of the one before it.
+    let goal = progress.as_ref().map(|progress| progress.goal);
+    let gives_up = progress.as_ref().map(|progress| names(&progress.gives_up));
+    let now = progress.as_ref().filter(|progress| progress.number == document.epoch.number);
     json!({
         "phase": migration.phase.as_str(),
         "other": migration.other,
-        "goal": progress.as_ref().map(|progress| progress.goal),
-        "accept_loss": progress.as_ref().map(|progress| &progress.gives_up).map(names),
-        "waits_for": progress.map(|progress| progress.waits_for),
+        "goal": goal,
+        "accept_loss": gives_up,
+        "waits_for": now.map(|progress| &progress.waits_for),
     })
 }
 
