@@ -114,14 +114,31 @@ async fn a_bad_record_that_nobody_has_intact_is_told_and_left() {
     let mut cluster = Cluster::started(&one_partition(1), &["n1"]).await;
     cluster.fill("n1", 3, "value").await;
     step(cluster.node("n1")).await;
-    let claimed = above(cluster.node("n1"));
-    commit_wrongly(&cluster, "k1", Bytes::from_static(b"no record"), claimed).await;
+    let mut rotten = voted(cluster.node("n1"), "k1").await.bytes().to_vec();
+    let at = rotten.windows(5).position(|five| five == b"value").expect("the value");
+    rotten[at] ^= 1;
+    commit_wrongly(&cluster, "k1", Bytes::from(rotten), above(cluster.node("n1"))).await;
     cluster.crash("n1").await;
     cluster.start_all(&["n1"]).await;
     let found = scrub(cluster.node("n1")).await;
     assert_eq!((found.bad, found.healed), (1, 0));
     let findings = cluster.node("n1").healer.report().findings;
     assert!(findings[0].contains("not healed: no replica has it intact"), "{findings:?}");
+}
+
+/// What replicas have may be older than what was there, such as a tombstone.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_bad_record_that_does_not_say_its_version_is_replaced_by_nothing() {
+    let cluster = Cluster::started(&one_partition(3), &THREE).await;
+    cluster.fill("n1", 3, "value").await;
+    step(cluster.node("n1")).await;
+    voted(cluster.node("n1"), "k1").await;
+    let claimed = above(cluster.node("n1"));
+    commit_wrongly(&cluster, "k1", Bytes::from_static(b"no record"), claimed).await;
+    let found = scrub(cluster.node("n1")).await;
+    assert_eq!((found.bad, found.healed), (1, 0));
+    let findings = cluster.node("n1").healer.report().findings;
+    assert!(findings[0].contains("not healed: it does not say its version"), "{findings:?}");
 }
 
 #[tokio::test(flavor = "multi_thread")]
