@@ -136,8 +136,7 @@ impl Keeper {
 
 /// Whether this coordinator makes the backups.
 fn is_ours(id: &str, config: &Config) -> bool {
-    let master = config.master_coordinator.as_ref().or(config.coordinators.keys().next());
-    master.is_none_or(|master| master == id)
+    config.master().is_none_or(|master| master == id)
 }
 
 /// The name of a rule's backup: `1h-20261121t170000z`.
