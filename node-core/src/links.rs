@@ -14,7 +14,11 @@ use std::{
 use tako_flatbuf::{CallHead, Caller, Peers, Request, Response, RpcError, Service};
 use tako_types::{ErrorKind, Incarnation, NodeId, config::Published, limits::CALL_DEADLINE};
 
-use crate::{configuration::ConfigCell, membership::Membership, replica::Replica};
+use crate::{
+    configuration::ConfigCell,
+    membership::Membership,
+    replica::{Calls, Replica},
+};
 
 /// See the module.
 pub struct Links {
@@ -101,7 +105,7 @@ impl Links {
         // than this node noted its last LSN for would be in nobody's barrier.
         let caller = Caller { node: self.me.clone(), address: String::new() };
         let head = CallHead { epoch: document.epoch.number, ..CallHead::default() };
-        in_time(deadline, local.call(&caller, &head, request)).await
+        in_time(deadline, Calls(local.clone()).call(&caller, &head, request)).await
     }
 
     async fn remote(

@@ -18,7 +18,7 @@ use tako_flatbuf::{
     Network, NodeState, PeerOptions, Peers, Request, ServeOptions, merge_encoded, serve,
 };
 use tako_journal::{Blocking, Disk, Identity, JournalOptions};
-use tako_snapshot::{SnapshotOptions, Snapshots, Store, StoreError, StoreSettings};
+use tako_snapshot::{SnapshotOptions, Snapshots, Store, StoreError, StoreSettings, Upkeep};
 use tako_types::{
     Clock, ClusterId, HybridClock, Lsn, NodeId, config::Published, limits::CALL_DEADLINE,
 };
@@ -35,7 +35,7 @@ use crate::{
     identity::IdentityKeeper,
     links::Links,
     membership::{Gossiper, Membership},
-    replica::Replica,
+    replica::{Calls, Replica},
     replication::Serving,
     snapshotter::Snapshotter,
 };
@@ -71,6 +71,8 @@ pub struct NodeOptions {
     pub disk: Arc<dyn Disk>,
     /// Where calls to the disk are made.
     pub blocking: Blocking,
+    /// Where steps, their views and healing run.
+    pub upkeep: Upkeep,
     /// Size of a journal file ([`JOURNAL_FILE_BYTES`]).
     pub journal_file_bytes: u64,
 }
@@ -237,6 +239,7 @@ impl Node {
                     .unwrap_or(usize::MAX),
                 cache_disk: (settings.cache.disk_bytes > 0)
                     .then(|| (folder.cache(), settings.cache.disk_bytes)),
+                upkeep: options.upkeep.clone(),
                 ..SnapshotOptions::default()
             },
             options.clock.clone(),
@@ -347,7 +350,7 @@ impl Node {
             folder,
         });
         let rpc = node.rpc.clone();
-        node.tasks.spawn(serve(listener, replica, ServeOptions::default(), rpc));
+        node.tasks.spawn(serve(listener, Arc::new(Calls(replica)), ServeOptions::default(), rpc));
         node.tasks.spawn(Gossiper::new(serving).run(background.clone()));
         node.tasks.spawn(watcher.run(config, node.look.clone(), background.clone()));
         node.tasks.spawn(node.clone().keep_house());

@@ -4,6 +4,7 @@
 //! Configuration, Health, Standing, Scrub and Audit are answered in every state. Invariant: an incarnation named by a
 //! Tail is on disk here before the answer goes out, and every later acknowledgement names it.
 
+mod calls;
 mod standing;
 mod write;
 
@@ -15,14 +16,15 @@ use std::{
     time::Duration,
 };
 
-use async_trait::async_trait;
 use tako_flatbuf::{
-    AuditAnswer, CallHead, Caller, GossipState, NodeState, PartitionGossip, Request, Response,
-    RpcError, Service, StatAnswer, StepAnnouncement,
+    AuditAnswer, GossipState, NodeState, PartitionGossip, Request, Response, RpcError, StatAnswer,
+    StepAnnouncement,
 };
 use tako_snapshot::{Checkpoint, Meta};
 use tako_types::{ClusterId, ErrorKind, Incarnation, NodeId, PartitionId, StoredKey};
 use tokio::sync::Notify;
+
+pub use self::calls::Calls;
 
 use crate::{
     configuration::ConfigCell,
@@ -484,36 +486,6 @@ impl Replica {
             self.engine.install(p, Arc::new(View { meta, reader: Some(reader) }), &missed);
         }
         Ok(Response::Step { step: self.engine.step(p) })
-    }
-}
-
-#[async_trait]
-impl Service for Replica {
-    async fn call(
-        &self,
-        caller: &Caller,
-        head: &CallHead,
-        request: Request,
-    ) -> Result<Response, RpcError> {
-        let own = self.config.epoch().number;
-        let writes = matches!(
-            request,
-            Request::Put { .. } | Request::Prepare { .. } | Request::Accept { .. }
-        );
-        if !writes && !matches!(request, Request::Get { .. } | Request::Stat { .. }) {
-            if head.epoch > own {
-                // No reason to wait, but to ask at once.
-                self.look.notify_one();
-            }
-            return self.handle(request).await;
-        }
-        if head.epoch < own {
-            return Err(RpcError::stale_epoch(own));
-        }
-        if head.epoch > own {
-            self.catch_up(&caller.node, head.epoch).await?;
-        }
-        self.handle_at(head.epoch, request).await
     }
 }
 

@@ -23,6 +23,7 @@ use tako_flatbuf::{
 };
 use tako_node_core::{
     links::Links,
+    replica::Calls,
     replication::{RequestError, Serving},
     snapshotter::Snapshotter,
 };
@@ -108,7 +109,8 @@ async fn a_replica_behind_a_proxys_epoch_answers_once_it_has_that_configuration(
     let proxy = Caller { node: NodeId::new("p1"), address: String::new() };
     let head = CallHead { epoch: 2, ..CallHead::default() };
     let get = Request::Get { partition: P, key: key("k") };
-    let mut answer = replica.call(&proxy, &head, get);
+    let calls = Calls(replica.clone());
+    let mut answer = calls.call(&proxy, &head, get);
     assert!(answer.as_mut().now_or_never().is_none(), "a proxy gives no configuration");
     links.config.adopt(write_both()).expect("a newer one");
     let answer = answer.await;
@@ -157,7 +159,9 @@ async fn a_replica_behind_a_proxys_epoch_gets_it_from_a_node_that_told_it_has_it
     let ask = async || {
         let caller = Caller { node: NodeId::new("proxy"), address: String::new() };
         let head = CallHead { epoch: 2, ..CallHead::default() };
-        replica.call(&caller, &head, Request::Get { partition: P, key: key("k") }).await
+        Calls(replica.clone())
+            .call(&caller, &head, Request::Get { partition: P, key: key("k") })
+            .await
     };
     // Nobody has it, as far as this node was told.
     let error = ask().await.expect_err("it cannot be judged by a document that is not here");

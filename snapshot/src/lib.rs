@@ -25,6 +25,7 @@ mod scrub;
 mod settings;
 mod snapshots;
 pub mod store;
+mod upkeep;
 mod writer;
 
 pub use error::SnapshotError;
@@ -36,6 +37,7 @@ pub use rows::DueRow;
 pub use scrub::{PartitionScan, ScannedPage, Unreadable};
 pub use snapshots::{Checkpoint, SnapshotOptions, Snapshots};
 pub use store::{Counts, Published, Store, StoreError, StoreSettings, counting, fault};
+pub use upkeep::Upkeep;
 pub use writer::{Committed, Maintained, PartitionWriter, StepInput, StepRow};
 
 #[cfg(test)]

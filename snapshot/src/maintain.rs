@@ -75,7 +75,7 @@ impl Maintenance {
                 return Ok(Maintained::default());
             };
             let task = run_work(shared.clone(), partition, self.stop.clone(), work);
-            self.running = Some(shared.tasks.spawn(task));
+            self.running = Some(shared.options.upkeep.spawn(&shared.tasks, task));
         }
         let Some(task) = &mut self.running else { return Ok(Maintained::default()) };
         match tokio::time::timeout(shared.options.maintain_patience, task).await {

@@ -21,8 +21,8 @@ use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use uuid::Uuid;
 
 use crate::{
-    MergeFn, PartitionReader, PartitionScan, PartitionWriter, SnapshotError, cache::BlockCache,
-    clock::StoreClock, merge::RecordMerge, settings, store::Store,
+    MergeFn, PartitionReader, PartitionScan, PartitionWriter, SnapshotError, Upkeep,
+    cache::BlockCache, clock::StoreClock, merge::RecordMerge, settings, store::Store,
 };
 
 const CLOSE_DEADLINE: Duration = Duration::from_secs(15);
@@ -52,6 +52,8 @@ pub struct SnapshotOptions {
     pub maintain_patience: Duration,
     /// Limit of one compaction or collection.
     pub maintain_deadline: Duration,
+    /// Where databases are opened and work by themselves.
+    pub upkeep: Upkeep,
 }
 
 impl Default for SnapshotOptions {
@@ -66,6 +68,7 @@ impl Default for SnapshotOptions {
             compaction_poll: Duration::from_secs(1),
             maintain_patience: Duration::from_secs(5),
             maintain_deadline: Duration::from_secs(600),
+            upkeep: Upkeep::default(),
         }
     }
 }
@@ -223,6 +226,12 @@ impl Snapshots {
         self.shared.cache.on_disk()
     }
 
+    /// Where its databases were opened, for other work that no request waits for.
+    #[must_use]
+    pub fn upkeep(&self) -> &Upkeep {
+        &self.shared.options.upkeep
+    }
+
     /// The store, for its counts.
     #[must_use]
     pub fn store(&self) -> &Store {
@@ -316,7 +325,8 @@ impl Shared {
             Through::Cache => builder.with_db_cache(self.cache.shared(), self.cache_id(partition)),
             Through::Nothing => builder.with_db_cache_disabled(),
         };
-        let outcome = bounded(STORE_DEADLINE, async { Ok(builder.build().await?) }).await;
+        let opening = bounded(STORE_DEADLINE, async { Ok(builder.build().await?) });
+        let outcome = self.options.upkeep.run(opening).await?;
         match outcome {
             // The engine reports a collected checkpoint as damage, without saying which it is.
             Err(SnapshotError::Corrupt(what)) => {

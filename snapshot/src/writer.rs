@@ -118,8 +118,8 @@ impl PartitionWriter {
         if let Some(epoch) = expected_epoch {
             builder = builder.with_expected_epoch(epoch);
         }
-        let db =
-            bounded(shared.options.step_deadline, async { Ok(builder.build().await?) }).await?;
+        let opening = bounded(shared.options.step_deadline, async { Ok(builder.build().await?) });
+        let db = shared.options.upkeep.run(opening).await??;
         let manifest = db.manifest();
         // The last writer's clock may have been ahead of ours.
         clock.raise_to_millis(floor_millis(&manifest));

@@ -10,6 +10,7 @@ mod command;
 mod failure;
 mod listen;
 mod logs;
+mod low_priority;
 mod old_names;
 mod signals;
 #[cfg(feature = "sim")]

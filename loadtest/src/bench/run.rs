@@ -87,7 +87,11 @@ pub async fn measure(args: &BenchArgs, stop: watch::Receiver<bool>) -> anyhow::R
     for side in &sides {
         preloaded.push(match args.no_preload || side.fixed {
             true => None,
-            false => Some(preload(&plan, side, &stop).await?),
+            false => {
+                let keys = preload(&plan, side, &stop).await?;
+                tracing::info!(keys, target = side.label, "preloaded");
+                Some(keys)
+            }
         });
     }
     let rounds = if other.is_some() { args.rounds } else { 1 };

@@ -133,10 +133,11 @@ impl Node {
             self.tasks.spawn(self.clone().follow_documents());
         }
         self.replica.set_state(NodeState::Serving);
-        self.tasks.spawn(self.snapshotter.clone().run());
+        let upkeep = engine.snapshots().upkeep();
+        upkeep.spawn(&self.tasks, self.snapshotter.clone().run());
         let snapshotter = self.snapshotter.clone();
-        self.tasks.spawn(async move { snapshotter.follow().await });
-        self.tasks.spawn(self.healer.clone().run(self.background.clone()));
+        upkeep.spawn(&self.tasks, async move { snapshotter.follow().await });
+        upkeep.spawn(&self.tasks, self.healer.clone().run(self.background.clone()));
     }
 
     /// Changes the identity, however often the disk refuses.

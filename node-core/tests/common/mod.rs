@@ -25,7 +25,7 @@ use tako_node_core::{
     proxy::{Proxy, ProxyOptions},
     replication::{Read, RequestError, Serving, Write, Written},
 };
-use tako_snapshot::{Store, fault::FaultStore};
+use tako_snapshot::{Store, Upkeep, fault::FaultStore};
 use tako_types::{Clock, Key, Kind, NodeId, StoredKey, SystemClock};
 use tempfile::TempDir;
 use tokio::time::{Instant, sleep};
@@ -218,6 +218,7 @@ impl Cluster {
                 Some(_) => Blocking::Here(Arc::new(|| Duration::ZERO)),
                 None => Blocking::Threads,
             },
+            upkeep: Upkeep::default(),
             journal_file_bytes: self.journal_file_bytes,
         }
     }

@@ -338,6 +338,7 @@ impl World {
                     blocking: Blocking::Here(Arc::new(move || {
                         pace.lock().time(Duration::ZERO, DISK_WORK_MAX)
                     })),
+                    upkeep: tako_snapshot::Upkeep::default(),
                     journal_file_bytes: JOURNAL_FILE_BYTES,
                 }
             }

@@ -19,7 +19,7 @@ use tako_node_core::{
     configuration::ConfigSource,
     node::{JOURNAL_FILE_BYTES, Node, NodeOptions},
 };
-use tako_snapshot::Store;
+use tako_snapshot::{Store, Upkeep};
 use tako_types::{Clock, NodeId, SystemClock};
 use tempfile::TempDir;
 use tokio::{
@@ -165,6 +165,7 @@ async fn start_node(
         network: Arc::new(network.as_host(id)),
         disk: Arc::new(FsDisk),
         blocking: Blocking::Threads,
+        upkeep: Upkeep::default(),
         journal_file_bytes: JOURNAL_FILE_BYTES,
     };
     Node::start(options, CancellationToken::new()).await.expect("a node starts")

@@ -17,6 +17,7 @@ use crate::{
     arguments::{ProcessArgs, SourceArgs, host_and_port},
     failure::Failure,
     listen::{self, GuardedTcp, Instead},
+    low_priority::LowPriority,
     signals,
 };
 
@@ -67,6 +68,7 @@ pub(crate) struct NodeArgs {
 }
 
 pub(crate) async fn run(args: NodeArgs) -> Result<ExitCode, Failure> {
+    let upkeep = LowPriority::start()?;
     let shutdown = signals::shutdown(args.process.stop_with_parent)?;
     let looks = signals::Looks::new()?;
     let insecure = args.process.insecure;
@@ -86,6 +88,7 @@ pub(crate) async fn run(args: NodeArgs) -> Result<ExitCode, Failure> {
         network: Arc::new(GuardedTcp { insecure, instead: instead.clone() }),
         disk: Arc::new(FsDisk),
         blocking: Blocking::Threads,
+        upkeep: upkeep.upkeep(),
         journal_file_bytes: JOURNAL_FILE_BYTES,
     };
     let node = match Node::start(options, shutdown.clone()).await {
