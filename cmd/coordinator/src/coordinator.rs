@@ -96,11 +96,11 @@ impl Coordinator {
         // The port first: whoever cannot serve publishes nothing.
         let listener = bind(&options, &config).await?;
         files.make_folder().await?;
-        let in_force = first(&files, options.store.as_deref()).await?;
+        let found = first(&files, options.store.as_deref()).await?;
         let (text, config) =
-            read_at_rest(&options, &files, in_force.as_ref(), text, config).await?;
+            read_at_rest(&options, &files, found.newest.as_ref(), text, config).await?;
         let backups = options.backups.clone();
-        let publisher = Publisher::start(options, files, in_force, text, &config).await?;
+        let publisher = Publisher::start(options, files, &found, &text, &config).await?;
         let epoch = publisher.shared().document.borrow().published.epoch;
         tracing::info!(%epoch, address = listener.address(), "coordinator ready");
         Ok(Self { listener, publisher, reload: Arc::default(), backups })

@@ -6,7 +6,7 @@ use std::{
 };
 
 use tako_types::{
-    ErrorKind,
+    Epoch, ErrorKind,
     config::{ConfigError, PublishedError},
 };
 
@@ -48,10 +48,38 @@ pub enum CoordinatorError {
         /// Where the other one is.
         place: &'static str,
     },
+    /// The document's own epoch leaves numbers free that another coordinator could give out.
+    #[error(
+        "epoch: {claimed} leaves out {next}, which another coordinator of the store could give out \
+         beside it, while a migration begins or is under way, or the master changes; say {next}, or, \
+         where this coordinator stays the master, remove it"
+    )]
+    EpochTooFar {
+        /// What the document says.
+        claimed: u64,
+        /// What it has to say.
+        next: u64,
+    },
+    /// The file is older than a document that another coordinator published.
+    #[error(
+        "the file is older than configuration {in_force}, which came from another coordinator and \
+         goes on; to order something else, change the file, or send it over HTTP"
+    )]
+    Superseded {
+        /// The number in force.
+        in_force: u64,
+    },
+    /// Another document is in force than the one that an order was made for.
+    #[error("configuration {in_force} is in force; look at that first")]
+    Changed {
+        /// What is in force.
+        in_force: Epoch,
+    },
     /// The document differs from the one in force, and another coordinator gives the numbers.
     #[error(
-        "the document has no epoch and the master coordinator `{master}` gives the numbers; order it \
-         there, or, if that one is gone for good, name another master and an epoch above {in_force}"
+        "the master coordinator `{master}` gives the numbers; order it there, or, if that one is gone \
+         for good, name this coordinator as master, with epoch: {}",
+        in_force.saturating_add(1)
     )]
     NotMaster {
         /// Who does.
@@ -86,12 +114,16 @@ pub enum CoordinatorError {
 impl CoordinatorError {
     /// Whether the document given is refused for what it says: what is in force goes on.
     pub(crate) fn is_refusal(&self) -> bool {
-        let conflict = matches!(self, Self::EpochConflict { .. });
-        conflict
-            || matches!(
-                self,
-                Self::Config { .. } | Self::EpochTooLow { .. } | Self::NotMaster { .. }
-            )
+        matches!(
+            self,
+            Self::Config { .. }
+                | Self::EpochTooLow { .. }
+                | Self::EpochTooFar { .. }
+                | Self::EpochConflict { .. }
+                | Self::Superseded { .. }
+                | Self::Changed { .. }
+                | Self::NotMaster { .. }
+        )
     }
 
     /// What the caller does about it.
@@ -100,9 +132,11 @@ impl CoordinatorError {
         match self {
             Self::Config { .. }
             | Self::EpochTooLow { .. }
+            | Self::EpochTooFar { .. }
             | Self::NotMaster { .. }
             | Self::UnknownId { .. } => ErrorKind::Invalid,
-            Self::EpochConflict { .. } => ErrorKind::Conflict,
+            Self::EpochConflict { .. } | Self::Superseded { .. } => ErrorKind::Conflict,
+            Self::Changed { .. } => ErrorKind::StaleEpoch,
             Self::Published(error) => error.kind(),
             // A refused address is the operator's to change; a taken one may become free.
             Self::Bind { source, .. }

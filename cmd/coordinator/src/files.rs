@@ -1,7 +1,8 @@
 //! The coordinator's files: the configuration it is given, and the documents it keeps.
 //!
 //! Shape of the documents: `<var>/etc/coordinator-<id>/<20 digits>.json`
-//! ([`tako_node_core::configuration::kept`]). Every call to the disk is placed by [`Blocking`].
+//! ([`tako_node_core::configuration::kept`]); beside them `file.json`, how far the file counts
+//! ([`Mandate`]). Every call to the disk is placed by [`Blocking`].
 
 use std::{
     io,
@@ -13,7 +14,13 @@ use tako_journal::{Blocking, Disk, read_up_to, replace_file};
 use tako_node_core::configuration::kept;
 use tako_types::{config::Published, limits::CONFIGURATION_BYTES_MAX};
 
-use crate::{CoordinatorError, CoordinatorOptions, http::Document, ordered::MARK};
+use crate::{
+    CoordinatorError, CoordinatorOptions, http::Document, mandate::Mandate, ordered::MARK,
+};
+
+const MANDATE: &str = "file.json";
+/// Longest that is read of it: far more than there ever is.
+const MANDATE_BYTES_MAX: usize = 64 << 10;
 
 /// See the module.
 #[derive(Debug, Clone)]
@@ -54,8 +61,8 @@ impl Files {
         self.run(&self.config, read).await
     }
 
-    /// Puts `text` in the place of the configuration file, durably, and gives what was there. What
-    /// was written by hand is kept beside it.
+    /// Puts `text`, which begins with [`MARK`], in the place of the configuration file, durably, and
+    /// gives what was there. What was written by hand is kept beside it.
     pub(crate) async fn replace_config(
         &self,
         text: String,
@@ -70,7 +77,7 @@ impl Files {
             if let Some(by_hand) = before.as_ref().filter(|it| !it.starts_with(MARK.as_bytes())) {
                 replace_file(disk, folder, &format!("{name}.before"), by_hand)?;
             }
-            replace_file(disk, folder, name, format!("{MARK}{text}").as_bytes())?;
+            replace_file(disk, folder, name, text.as_bytes())?;
             Ok(before)
         };
         self.run(&self.config, replace).await
@@ -99,6 +106,28 @@ impl Files {
     pub(crate) async fn keep(&self, document: &Document) -> Result<(), CoordinatorError> {
         let (number, bytes) = (document.published.epoch.number, document.bytes.clone());
         self.run(&self.folder, move |disk, folder| kept::keep(disk, folder, number, &bytes)).await
+    }
+
+    /// How far the file of the last life counted, if that was kept and makes sense.
+    pub(crate) async fn mandate(&self) -> Result<Option<Mandate>, CoordinatorError> {
+        let read = |disk: &dyn Disk, folder: &Path| match read_up_to(
+            disk,
+            &folder.join(MANDATE),
+            MANDATE_BYTES_MAX,
+        ) {
+            Ok(bytes) => Ok(Mandate::decode(&bytes)),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+            Err(error) => Err(error),
+        };
+        self.run(&self.folder, read).await
+    }
+
+    /// Keeps that durably.
+    pub(crate) async fn keep_mandate(&self, mandate: &Mandate) -> Result<(), CoordinatorError> {
+        let bytes = mandate.encode();
+        let keep =
+            move |disk: &dyn Disk, folder: &Path| replace_file(disk, folder, MANDATE, &bytes);
+        self.run(&self.folder, keep).await
     }
 }
 

@@ -5,7 +5,8 @@
 //! /configuration`. A document that is refused changes nothing: the one in force stays, the reason
 //! is logged and shown in `GET /status`. `PUT /configuration` puts another file in the place of the one
 //! on the disk, if that may follow. A file that names another deployment is an order, which
-//! `migration` carries out in several documents, asking the nodes over RPC. Backups that the document
+//! `migration` carries out in several documents, asking the nodes over RPC. What another coordinator
+//! published takes the place of the file until that changes (`mandate`). Backups that the document
 //! asks for are made through a [`BackupStore`].
 //! Network, disk, store and the place of blocking work come in by [`CoordinatorOptions`].
 //! Calls: types, ring, journal (disks), flatbuf (networks), node-core (kept documents). Called by:
@@ -17,6 +18,7 @@ mod decide;
 mod error;
 mod files;
 mod http;
+mod mandate;
 mod migration;
 mod ordered;
 mod publish;

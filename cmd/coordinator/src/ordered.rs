@@ -15,7 +15,7 @@ use axum::{
     response::{IntoResponse, Response},
 };
 use serde_json::json;
-use tako_types::{ErrorKind, limits::CONFIGURATION_BYTES_MAX};
+use tako_types::{Epoch, ErrorKind, limits::CONFIGURATION_BYTES_MAX};
 use tokio::sync::{mpsc::error::TrySendError, oneshot};
 
 use crate::{
@@ -51,7 +51,7 @@ pub(crate) enum Refusal {
     /// Another coordinator gives the numbers.
     NotHere { master: String, why: String },
     /// It was made for another document than this one.
-    Changed(Arc<Document>),
+    Changed(Epoch),
     /// Something is away.
     Unavailable(String),
 }
@@ -63,6 +63,7 @@ impl Refusal {
             CoordinatorError::NotMaster { master, .. } => {
                 Self::NotHere { master: master.clone(), why: error.to_string() }
             }
+            CoordinatorError::Changed { in_force } => Self::Changed(*in_force),
             // The path is that of a file which says something else.
             CoordinatorError::Config { source, .. } => Self::NotNow(source.to_string()),
             error if error.kind() == ErrorKind::Unavailable => Self::Unavailable(error.to_string()),
@@ -70,7 +71,7 @@ impl Refusal {
         }
     }
 
-    /// Of an error after the file was replaced, and put back where it is refused.
+    /// Of an error after the file was replaced, and not put back.
     pub(crate) fn later(error: &CoordinatorError) -> Self {
         if error.is_refusal() {
             return Self::of(error);
@@ -89,9 +90,8 @@ impl IntoResponse for Refusal {
                                    "detail": why, "master": master });
                 return problem(StatusCode::CONFLICT, &body);
             }
-            Self::Changed(document) => {
-                let epoch = document.published.epoch;
-                let why = format!("configuration {epoch} is in force; look at that first");
+            Self::Changed(in_force) => {
+                let why = CoordinatorError::Changed { in_force }.to_string();
                 (StatusCode::PRECONDITION_FAILED, "the configuration has changed", why)
             }
             Self::Unavailable(why) => (StatusCode::SERVICE_UNAVAILABLE, "not now", why),

@@ -1,7 +1,8 @@
 //! Documents: made, numbered, put where they belong; and what a coordinator starts with.
 //!
 //! Invariant: a document is in the store (if there is one), then on the disk, and only then given to
-//! the caller; a number that somebody else took is passed by. Not here: when (`publisher.rs`), and
+//! the caller; a number that somebody else took is passed by, as far as the order allows ([`Only`]).
+//! Not here: when (`publisher.rs`), and
 //! whether a file may follow (`decide.rs`).
 
 use std::{path::Path, sync::Arc};
@@ -15,21 +16,52 @@ use crate::{
     decide::{Decision, Numbering, decide},
     files::Files,
     http::Document,
+    mandate::Mandate,
 };
 
 /// How often a create that found its number taken is tried again with a higher one.
 const PUBLISH_TRIES: usize = 8;
 
-/// Publishes `config` if it differs from `in_force`; the flag says whether it did.
+/// What is to be published.
+pub(crate) struct Wanted<'a> {
+    pub(crate) config: &'a Config,
+    pub(crate) only: Only<'a>,
+}
+
+/// What it may follow, where another document came while it was being published.
+#[derive(Clone, Copy)]
+pub(crate) enum Only<'a> {
+    /// Anything: it is decided about anew.
+    Any,
+    /// The documents that `If-Match` names.
+    OneOf(&'a str),
+    /// What this coordinator published: the file was seen before.
+    Own,
+}
+
+impl Only<'_> {
+    /// Whether an order that was made under this condition is still meant for `document`.
+    pub(crate) fn check(self, document: &Document) -> Result<(), CoordinatorError> {
+        match self {
+            Self::OneOf(known) if !document.is_one_of(known) => {
+                Err(CoordinatorError::Changed { in_force: document.published.epoch })
+            }
+            _ => Ok(()),
+        }
+    }
+}
+
+/// Publishes a configuration if it differs from `in_force`; the flag says whether it did.
 pub(crate) async fn publish(
     options: &CoordinatorOptions,
     files: &Files,
+    mandate: &mut Mandate,
     mut in_force: Option<Arc<Document>>,
-    config: &Config,
+    wanted: Wanted<'_>,
 ) -> Result<(Arc<Document>, bool), CoordinatorError> {
-    let shared = options.store.is_some();
+    let Wanted { config, only } = wanted;
+    let numbering = Numbering { id: &options.id, shared: options.store.is_some() };
     for _ in 0..PUBLISH_TRIES {
-        let numbering = Numbering { id: &options.id, shared };
         let published = in_force.as_ref().map(|document| &document.published);
         let decision = decide(published, config, &options.config_path, numbering)?;
         let (number, config, migration) = match (decision, &in_force) {
@@ -37,7 +69,17 @@ pub(crate) async fn publish(
             (Decision::Keep, Some(document)) => return Ok((Arc::clone(document), false)),
             (Decision::Keep, None) => (1, config.clone(), None),
         };
+        let takes_over = published.is_some_and(|document| {
+            numbering.other_master(&document.config).is_some()
+                && numbering.other_master(&config).is_none()
+        });
         let document = lay_out(options, (config, migration), number, in_force.clone()).await?;
+        if takes_over {
+            // Before it is tried: whether it came about may not be heard.
+            let trying = mandate.trying(document.published.epoch);
+            files.keep_mandate(&trying).await?;
+            *mandate = trying;
+        }
         if let Some(store) = &options.store
             && store.create(number, document.bytes.clone()).await? == Created::Exists
         {
@@ -46,6 +88,14 @@ pub(crate) async fn publish(
                 .await?
                 .ok_or(CoordinatorError::EpochConflict { number, place: "the store" })?;
             let theirs = into_document(Published::decode(&bytes)?);
+            only.check(&theirs)?;
+            if let (Only::Own, Some(known)) = (only, &in_force) {
+                let both = (&known.published, &theirs.published);
+                if !mandate.reaches(store.as_ref(), numbering, both).await? {
+                    let in_force = theirs.published.epoch.number;
+                    return Err(CoordinatorError::Superseded { in_force });
+                }
+            }
             files.keep(&theirs).await?;
             in_force = Some(theirs);
             continue;
@@ -73,29 +123,41 @@ pub(crate) async fn lay_out(
     Ok(into_document(options.blocking.run(work).await?))
 }
 
-/// The document to start with: the newest on the disk and in the store.
+/// What there is at the start.
+pub(crate) struct Found {
+    /// The newest document on the own disk.
+    pub(crate) kept: Option<Arc<Document>>,
+    /// The newest on the disk and in the store.
+    pub(crate) newest: Option<Arc<Document>>,
+}
+
+/// The documents to start with.
 pub(crate) async fn first(
     files: &Files,
     store: Option<&dyn ConfigStore>,
-) -> Result<Option<Arc<Document>>, CoordinatorError> {
-    let kept = files.newest().await?;
+) -> Result<Found, CoordinatorError> {
+    let kept = files.newest().await?.map(into_document);
     let stored = match store {
         Some(store) => store.latest().await?,
         None => None,
     };
     let stored = stored.map(|(_, bytes)| Published::decode(&bytes)).transpose()?;
-    let newest = match (kept, stored) {
-        (Some(kept), Some(stored)) if stored.epoch.number < kept.epoch.number => Some(kept),
-        (Some(kept), Some(stored))
-            if stored.epoch.number == kept.epoch.number && stored.epoch != kept.epoch =>
-        {
-            let number = kept.epoch.number;
-            return Err(CoordinatorError::EpochConflict { number, place: "the own disk" });
+    let newest = match (&kept, stored) {
+        (Some(kept), Some(stored)) => {
+            let (ours, theirs) = (kept.published.epoch, stored.epoch);
+            if theirs.number == ours.number && theirs != ours {
+                let number = ours.number;
+                return Err(CoordinatorError::EpochConflict { number, place: "the own disk" });
+            }
+            match theirs.number <= ours.number {
+                true => Some(Arc::clone(kept)),
+                false => Some(into_document(stored)),
+            }
         }
-        (kept, None) => kept,
-        (_, stored) => stored,
+        (None, Some(stored)) => Some(into_document(stored)),
+        (kept, None) => kept.clone(),
     };
-    Ok(newest.map(into_document))
+    Ok(Found { kept, newest })
 }
 
 /// The file once it is at rest, if it says something else than what is in force; else as it was.

@@ -5,33 +5,44 @@
 //! who is told to look (`reload`, the operator's signals) takes it at once. A file that may not follow
 //! what is in force changes nothing, and is looked at again when something else is. What comes over
 //! HTTP (`ordered.rs`) takes the file's place, and then goes the same way.
+//!
+//! A text is judged once for what it changes. When another coordinator has had its way since
+//! (`mandate.rs`) it changes nothing any more, whoever becomes master and however often this one
+//! starts: what is in force goes on. A migration then comes to `write-both`, stays in `write-both` and
+//! `read-new`, is neither finished nor given up, and ends by itself where a deployment is being left.
+//! That holds until the text changes or an order comes over HTTP. A change that was refused because
+//! another coordinator is master is no exception: it is not taken when mastery comes.
 
 use std::{sync::Arc, time::Duration};
 
 use tako_types::config::{Config, Migration, Published};
 use tokio::{
     sync::{Notify, mpsc, watch},
-    time::{Instant, MissedTickBehavior, interval},
+    time::{Instant, MissedTickBehavior, interval, timeout},
 };
 
 use crate::{
     CoordinatorError, CoordinatorOptions, Created,
-    decide::{Numbering, decide},
+    decide::{Decision, Numbering, decide},
     files::Files,
     http::{Document, Progress, Shared, Source},
+    mandate::Mandate,
     migration::{
         order::order,
         phases::{Moment, Next, next},
         standings::Nodes,
     },
-    ordered::{Ordered, Refusal, WAITING_MAX},
-    publish::{into_document, lay_out, parse, publish, warn},
+    ordered::{MARK, Ordered, Refusal, WAITING_MAX},
+    publish::{Found, Only, Wanted, into_document, lay_out, parse, publish, warn},
 };
 
 /// How often the nodes of a migration are asked where they stand.
 const DRIVE_EVERY: Duration = Duration::from_millis(250);
 /// How long a phase waits for nodes that it could do without.
 const PATIENCE: Duration = Duration::from_secs(30);
+/// How long steps are waited for: orders wait meanwhile, and a command gives one 40 s. The next look
+/// asks again; a node goes on with a step that nobody waits for.
+const STEPS_MAX: Duration = Duration::from_secs(10);
 
 /// What a look at the file or the store came to.
 enum Looked {
@@ -39,6 +50,25 @@ enum Looked {
     Nothing,
     /// In order, whatever was wrong before.
     Settled,
+}
+
+/// When a file that did not change is looked at again.
+#[derive(Clone, Copy)]
+enum Again {
+    /// Not at all.
+    No,
+    /// When another number than this is in force: it was refused, and may be allowed to follow then.
+    After(u64),
+    /// At once: something was away.
+    Soon,
+}
+
+/// Where a text comes from.
+enum Origin<'a> {
+    /// It is in the file.
+    File,
+    /// An order put it there, maybe for certain documents.
+    Order(Option<&'a str>),
 }
 
 /// Why an order is not carried out.
@@ -61,13 +91,12 @@ pub(crate) struct Publisher {
     files: Files,
     sender: watch::Sender<Arc<Document>>,
     shared: Shared,
-    /// The text that was last taken or refused.
-    taken: String,
-    /// What the last look saw, where that differs from `taken`.
+    /// The text that was judged last, and whether it still counts.
+    mandate: Mandate,
+    /// What the last look saw, where that was not judged yet.
     seen: Option<String>,
-    /// The number in force when `taken` was refused; it may be allowed to follow another one.
-    refused_at: Option<u64>,
-    /// The last good file.
+    again: Again,
+    /// What is to be in force: the last good file, or what another coordinator published since.
     file: Config,
     nodes: Nodes,
     /// Files that come over HTTP.
@@ -76,25 +105,39 @@ pub(crate) struct Publisher {
 
 impl Publisher {
     /// Publishes `config`, read as `text`, unless it is in force already. Where it may not follow what
-    /// is in force, that is served: an order that came too late must not keep a coordinator down.
+    /// is in force, or is older, that is served: an order that came too late must not keep a
+    /// coordinator down.
     pub(crate) async fn start(
         options: CoordinatorOptions,
         files: Files,
-        in_force: Option<Arc<Document>>,
-        text: String,
+        found: &Found,
+        text: &str,
         config: &Config,
     ) -> Result<Self, CoordinatorError> {
+        let in_force = found.newest.clone();
+        let (mut mandate, only) = mandate_at_start(&options, &files, found, text).await?;
         let (mut file, mut refused) = (config.clone(), None);
-        let published = publish(&options, &files, in_force.clone(), config).await;
+        let published = match &in_force {
+            Some(document) if mandate.is_over() => {
+                let document = Arc::clone(document);
+                review(&options, &document, config).map(|()| (document, false))
+            }
+            _ => {
+                let wanted = Wanted { config, only };
+                publish(&options, &files, &mut mandate, in_force.clone(), wanted).await
+            }
+        };
         let (document, is_new) = match (published, in_force) {
             (Err(error), Some(in_force)) if error.is_refusal() => {
-                // Goes on as far as the document says.
-                file = (*in_force.published.config).clone();
                 refused = Some(error.to_string());
                 (in_force, false)
             }
             (published, _) => published?,
         };
+        if refused.is_some() || mandate.is_over() {
+            // Goes on as far as the document says.
+            file = (*document.published.config).clone();
+        }
         if !is_new {
             // It may have come from the store alone, or the disk alone: both shall have it.
             files.keep(&document).await?;
@@ -108,7 +151,8 @@ impl Publisher {
             None => warn(config),
             Some(trouble) => tracing::error!(trouble, "the configuration in force stays"),
         }
-        let refused_at = refused.as_ref().map(|_| document.published.epoch.number);
+        let number = document.published.epoch.number;
+        let again = if refused.is_some() { Again::After(number) } else { Again::No };
         let (sender, receiver) = watch::channel(document);
         let (order, orders) = mpsc::channel(WAITING_MAX);
         let shared = Shared {
@@ -120,8 +164,8 @@ impl Publisher {
         };
         let _is_news = shared.note(Source::File, refused);
         let nodes = Nodes::new(options.network.clone(), &options.id);
-        let (taken, seen) = (text, None);
-        Ok(Self { options, files, sender, shared, taken, seen, refused_at, file, nodes, orders })
+        let seen = None;
+        Ok(Self { options, files, sender, shared, mandate, seen, again, file, nodes, orders })
     }
 
     /// What requests read.
@@ -144,7 +188,12 @@ impl Publisher {
                 _ = look.tick() => (Source::File, self.look(false).await),
                 _ = ask.tick() => (Source::Store, self.follow().await),
                 () = reload.notified() => (Source::File, self.look(true).await),
-                _ = drive.tick(), if self.is_moving() => (Source::Migration, self.drive().await),
+                _ = drive.tick(), if self.is_moving() => {
+                    let driven = self.drive().await;
+                    // One that took long is not followed by the next before an order that waits.
+                    drive.reset();
+                    (Source::Migration, driven)
+                }
                 Some(ordered) = self.orders.recv() => {
                     (Source::File, self.answer(ordered).await)
                 }
@@ -168,41 +217,65 @@ impl Publisher {
             Ok(text) => text,
             Err(error) => {
                 // When it comes back it is looked at afresh.
-                self.taken.clear();
+                self.again = Again::Soon;
                 return Err(error);
             }
         };
-        let number = self.sender.borrow().published.epoch.number;
-        // Refused while another document was in force.
-        let is_open = text == self.taken && self.refused_at.is_some_and(|at| at != number);
-        if !at_once && !is_open {
-            if text == self.taken {
-                self.seen = None;
-                return Ok(Looked::Nothing);
-            }
-            if self.seen.as_ref() != Some(&text) {
-                self.seen = Some(text);
-                return Ok(Looked::Nothing);
-            }
+        let is_known = self.mandate.is_for(&text);
+        let is_open = match self.again {
+            Again::No => false,
+            Again::After(number) => number != self.sender.borrow().published.epoch.number,
+            Again::Soon => true,
+        };
+        let is_at_rest = if is_known { is_open } else { self.seen.as_ref() == Some(&text) };
+        if !at_once && !is_at_rest {
+            self.seen = (!is_known).then_some(text);
+            return Ok(Looked::Nothing);
         }
+        self.judge(&text, Origin::File).await
+    }
+
+    /// Publishes what a text asks for, if that still counts and may follow what is in force.
+    async fn judge(&mut self, text: &str, from: Origin<'_>) -> Result<Looked, CoordinatorError> {
         self.seen = None;
-        let parsed = parse(&self.options.config_path, &text);
-        self.taken = text;
-        self.refused_at = None;
-        let config = parsed?;
+        let only = match from {
+            Origin::File if self.mandate.is_for(text) => Only::Own,
+            Origin::File | Origin::Order(None) => Only::Any,
+            Origin::Order(Some(known)) => Only::OneOf(known),
+        };
+        if !matches!(only, Only::Own) {
+            let mandate = Mandate::of(text);
+            if self.options.store.is_some() {
+                self.files.keep_mandate(&mandate).await?;
+            }
+            self.mandate = mandate;
+        }
+        self.again = Again::No;
+        let config = parse(&self.options.config_path, text)?;
         let in_force = self.sender.borrow().clone();
-        let (document, is_new) =
-            match publish(&self.options, &self.files, Some(in_force), &config).await {
-                Ok(published) => published,
-                Err(error) => {
-                    // A store or disk that is away may come back: the next looks try again.
-                    if error.kind().retry() {
-                        self.taken.clear();
-                    }
-                    self.refused_at = error.is_refusal().then_some(number);
-                    return Err(error);
+        let number = in_force.published.epoch.number;
+        if self.mandate.is_over() {
+            let reviewed = review(&self.options, &in_force, &config);
+            self.again = Again::After(number);
+            return reviewed.map(|()| Looked::Settled);
+        }
+        let wanted = Wanted { config: &config, only };
+        let (options, files) = (&self.options, &self.files);
+        let published = publish(options, files, &mut self.mandate, Some(in_force), wanted).await;
+        let (document, is_new) = match published {
+            Ok(published) => published,
+            Err(error) => {
+                if error.is_refusal() {
+                    self.again = Again::After(number);
+                } else if error.kind().retry() {
+                    // A store or disk that is away may come back: the next looks try again. What was
+                    // tried may be in force by then, and goes on as it was meant.
+                    self.again = Again::Soon;
+                    self.file = config;
                 }
-            };
+                return Err(error);
+            }
+        };
         if is_new {
             tracing::info!(epoch = %document.published.epoch, "configuration published");
             warn(&config);
@@ -232,21 +305,23 @@ impl Publisher {
         let config = Config::parse(&text).map_err(|error| Refusal::Text(error.to_string()))?;
         self.follow().await.map_err(before)?;
         let in_force = self.sender.borrow().clone();
-        if unless.is_some_and(|known| !in_force.is_one_of(known)) {
-            return Err(Refusal::Changed(in_force).into());
-        }
+        unless.map_or(Only::Any, Only::OneOf).check(&in_force).map_err(before)?;
         self.check_is_ours(&in_force.published, &config).map_err(before)?;
         let path = &self.options.config_path;
         decide(Some(&in_force.published), &config, path, self.numbering()).map_err(before)?;
-        let former = self.files.replace_config(text).await.map_err(before)?;
-        let taken = self.look(true).await.map(|_| ());
-        // Another coordinator was faster. What was refused must not be taken later.
-        if let (Err(error), Some(former)) = (&taken, former)
-            && error.is_refusal()
-        {
+        let text = format!("{MARK}{text}");
+        let former = self.files.replace_config(text.clone()).await.map_err(before)?;
+        let (mandate, again) = (self.mandate.clone(), self.again);
+        let Err(error) = self.judge(&text, Origin::Order(unless)).await else { return Ok(()) };
+        // Another coordinator was faster. What was refused must not be taken later, and what was
+        // there before counts as it did.
+        if let Some(former) = former.filter(|_| error.is_refusal()) {
             self.files.put_back_config(former).await.map_err(Refused::After)?;
+            self.files.keep_mandate(&mandate).await.map_err(Refused::After)?;
+            (self.mandate, self.again) = (mandate, again);
+            return Err(before(error));
         }
-        taken.map_err(Refused::After)
+        Err(Refused::After(error))
     }
 
     /// What a migration is to do next changes no document by itself, so it would lie in a file that
@@ -275,7 +350,7 @@ impl Publisher {
     async fn drive(&mut self) -> Result<Looked, CoordinatorError> {
         let in_force = self.sender.borrow().clone();
         let document = &in_force.published;
-        // The master's affair; the file here may be an older one.
+        // The master's affair.
         if self.numbering().other_master(&document.config).is_some() {
             self.shared.progress.send_replace(None);
             return Ok(Looked::Nothing);
@@ -307,7 +382,8 @@ impl Publisher {
             Next::Wait(reasons) => progress(reasons),
             Next::Steps(steps) => {
                 progress(vec![format!("a step of {} partitions", steps.len())]);
-                self.nodes.steps(document, steps).await;
+                // What was not done in time is asked for again.
+                let _in_time = timeout(STEPS_MAX, self.nodes.steps(document, steps)).await;
             }
             Next::Publish(config, migration) => {
                 progress(Vec::new());
@@ -357,9 +433,69 @@ impl Publisher {
             }
             return Ok(Looked::Settled);
         }
+        let known = self.sender.borrow().clone();
+        let both = (&known.published, &document.published);
+        let is_own = self.mandate.reaches(store.as_ref(), self.numbering(), both).await?;
+        if !is_own && !self.mandate.is_over() {
+            // Before the document is kept, by which a start sees what it did not know.
+            let ended = self.mandate.ended();
+            self.files.keep_mandate(&ended).await?;
+            self.mandate = ended;
+        }
         self.files.keep(&document).await?;
         tracing::info!(%epoch, "configuration of another coordinator followed");
+        if !is_own {
+            self.file = (*document.published.config).clone();
+            // A master is to say that its file is not what it goes by; others say so if they did.
+            let is_master = self.numbering().other_master(&self.file).is_none();
+            if is_master || !matches!(self.again, Again::No) {
+                self.again = Again::After(in_force.number);
+            }
+        }
         self.sender.send_replace(document);
         Ok(Looked::Settled)
+    }
+}
+
+/// Whether the file counts at the start, and what it may follow.
+async fn mandate_at_start(
+    options: &CoordinatorOptions,
+    files: &Files,
+    found: &Found,
+    text: &str,
+) -> Result<(Mandate, Only<'static>), CoordinatorError> {
+    let Some(store) = &options.store else { return Ok((Mandate::of(text), Only::Any)) };
+    let Some(mandate) = files.mandate().await?.filter(|mandate| mandate.is_for(text)) else {
+        // Written while nobody looked, or the disk is a new one.
+        let mandate = Mandate::of(text);
+        files.keep_mandate(&mandate).await?;
+        return Ok((mandate, Only::Any));
+    };
+    if let (Some(kept), Some(newest)) = (&found.kept, &found.newest) {
+        let numbering = Numbering { id: &options.id, shared: true };
+        let both = (&kept.published, &newest.published);
+        if !mandate.is_over() && !mandate.reaches(store.as_ref(), numbering, both).await? {
+            let ended = mandate.ended();
+            files.keep_mandate(&ended).await?;
+            return Ok((ended, Only::Own));
+        }
+    }
+    Ok((mandate, Only::Own))
+}
+
+/// What stands against a file that does not count any more, if it says something else than what is
+/// in force.
+fn review(
+    options: &CoordinatorOptions,
+    in_force: &Document,
+    file: &Config,
+) -> Result<(), CoordinatorError> {
+    let published = &in_force.published;
+    let numbering = Numbering { id: &options.id, shared: options.store.is_some() };
+    let is_master = numbering.other_master(&published.config).is_none();
+    let is_same = published.config.sha256() == file.sha256();
+    match decide(Some(published), file, &options.config_path, numbering)? {
+        Decision::Keep if is_same || !is_master => Ok(()),
+        _ => Err(CoordinatorError::Superseded { in_force: published.epoch.number }),
     }
 }

@@ -38,6 +38,8 @@ pub enum Created {
 pub trait ConfigStore: Send + Sync {
     /// The document with the highest number.
     async fn latest(&self) -> Result<Option<(u64, Bytes)>, StoreError>;
+    /// The document of a number, if there is one.
+    async fn document(&self, number: u64) -> Result<Option<Bytes>, StoreError>;
     /// Creates the document of a number, unless there is one.
     async fn create(&self, number: u64, bytes: Bytes) -> Result<Created, StoreError>;
 }
@@ -46,6 +48,10 @@ pub trait ConfigStore: Send + Sync {
 impl ConfigStore for Store {
     async fn latest(&self) -> Result<Option<(u64, Bytes)>, StoreError> {
         self.latest_config().await.map_err(StoreError::new)
+    }
+
+    async fn document(&self, number: u64) -> Result<Option<Bytes>, StoreError> {
+        self.config(number).await.map_err(StoreError::new)
     }
 
     async fn create(&self, number: u64, bytes: Bytes) -> Result<Created, StoreError> {

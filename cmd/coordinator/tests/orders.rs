@@ -2,12 +2,12 @@
 
 mod common;
 
-use std::time::Duration;
+use std::{sync::atomic::Ordering, time::Duration};
 
-use tako_types::{config::Phase, limits::CONFIGURATION_BYTES_MAX};
-use tokio::time::sleep;
+use tako_types::{Epoch, config::Phase, limits::CONFIGURATION_BYTES_MAX};
+use tokio::time::{Instant, sleep};
 
-use common::{FILE, World, file};
+use common::{FILE, Machine, Running, World, file, until};
 
 const PUT: &str = "PUT /configuration HTTP/1.1";
 /// Longer than a file must be at rest.
@@ -116,16 +116,21 @@ async fn while_the_store_is_away_an_order_is_refused_and_not_taken_later() {
     assert_eq!((machine.read(FILE), world.newest().await.epoch.number), (Some(text), 1));
 }
 
-#[tokio::test(start_paused = true)]
-async fn a_coordinator_that_starts_with_an_order_that_came_too_late_serves_and_takes_the_next() {
-    let world = World::new().await;
-    let machine = world.machine("c1", &file("d", None, ""));
+/// A coordinator that leaves `d` for `t`, until the nodes are not stuck any more.
+async fn leaving(world: &World, machine: &Machine) -> (Running, Epoch) {
     let c1 = machine.start().await;
     c1.must_take(&file("d", Some("t"), "")).await;
     world.until_phase(Some(Phase::WriteBoth)).await;
     *world.stuck_in.lock() = Some(Phase::Leave);
     c1.must_take(&file("t", None, "")).await;
-    let leaving = world.until_phase(Some(Phase::Leave)).await.epoch;
+    (c1, world.until_phase(Some(Phase::Leave)).await.epoch)
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_coordinator_that_starts_with_an_order_that_came_too_late_serves_and_takes_the_next() {
+    let world = World::new().await;
+    let machine = world.machine("c1", &file("d", None, ""));
+    let (c1, leaving) = leaving(&world, &machine).await;
     // Too late; and it dies.
     machine.write(&file("d", None, ""));
     c1.until_error(Some("`d` is still being left")).await;
@@ -148,12 +153,7 @@ async fn a_coordinator_that_starts_with_an_order_that_came_too_late_serves_and_t
 async fn an_order_that_came_too_early_is_taken_when_it_may_be() {
     let world = World::new().await;
     let machine = world.machine("c1", &file("d", None, ""));
-    let c1 = machine.start().await;
-    c1.must_take(&file("d", Some("t"), "")).await;
-    world.until_phase(Some(Phase::WriteBoth)).await;
-    *world.stuck_in.lock() = Some(Phase::Leave);
-    c1.must_take(&file("t", None, "")).await;
-    world.until_phase(Some(Phase::Leave)).await;
+    let (c1, _) = leaving(&world, &machine).await;
     // Back again, before it has ended.
     machine.write(&file("t", Some("d"), ""));
     c1.until_error(Some("`d` is still being left")).await;
@@ -161,4 +161,27 @@ async fn an_order_that_came_too_early_is_taken_when_it_may_be() {
     let back = world.until_phase(Some(Phase::WriteBoth)).await;
     assert_eq!((back.config.active.as_str(), back.config.target.as_deref()), ("t", Some("d")));
     c1.until_error(None).await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_order_does_not_wait_for_all_the_steps_that_hang() {
+    let wide = |text: String| text.replace("partitions: 2", "partitions: 64");
+    let world = World::new().await;
+    let c1 = world.machine("c1", &wide(file("d", None, ""))).start().await;
+    c1.must_take(&wide(file("d", Some("t"), ""))).await;
+    world.until_phase(Some(Phase::WriteBoth)).await;
+    world.hangs.store(true, Ordering::SeqCst);
+    c1.must_take(&wide(file("t", None, ""))).await;
+    world.until_phase(Some(Phase::Leave)).await;
+    until("it asks for steps", async || {
+        let status = c1.status().await;
+        status["migration"]["waits_for"].to_string().contains("a step of").then_some(())
+    })
+    .await;
+    let asked = Instant::now();
+    c1.must_take(&wide(file("t", None, "request_deadline: 7s\n"))).await;
+    assert!(asked.elapsed() <= Duration::from_secs(11), "{:?}", asked.elapsed());
+    world.hangs.store(false, Ordering::SeqCst);
+    let end = world.until_phase(None).await;
+    assert_eq!(end.config.cluster.request_deadline, Duration::from_secs(7));
 }

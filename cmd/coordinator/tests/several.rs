@@ -10,6 +10,7 @@ use tokio::time::sleep;
 use common::{World, file, until};
 
 const BY_C1: &str = "master_coordinator: c1\n";
+const BY_C2: &str = "master_coordinator: c2\n";
 
 /// Longer than it takes to ask the store.
 const A_WHILE: Duration = Duration::from_secs(65);
@@ -104,6 +105,134 @@ async fn of_two_documents_with_one_number_one_wins_and_all_have_that() {
     // Who lost has its file as it was, so that what was refused is not taken later.
     assert_eq!(lost.read(common::FILE), Some(file("d", None, BY_C1)));
     assert_eq!(world.newest().await.epoch.number, 2);
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_order_for_one_document_does_not_follow_another_that_came_while_it_was_published() {
+    let world = World::new().await;
+    let machines = ["c1", "c2"].map(|id| world.machine(id, &file("d", None, BY_C1)));
+    let (c1, c2) = (machines[0].start().await, machines[1].start().await);
+    let (_, head, _) = c1.request("GET /configuration HTTP/1.1", b"").await;
+    let etag = head.lines().find_map(|line| line.strip_prefix("etag: ")).expect("one");
+    // c1 finds the number free, and c2 is faster.
+    machines[0].set_store_slow(true);
+    let one = file("d", None, &format!("{BY_C1}request_deadline: 1s\n"));
+    let two = file("d", None, &format!("{BY_C1}epoch: 2\nrequest_deadline: 2s\n"));
+    let put = format!("PUT /configuration HTTP/1.1\r\nif-match: {etag}");
+    let (first, second) = tokio::join!(c1.request(&put, one.as_bytes()), c2.order(&two));
+    assert_eq!(second.0, 200, "{second:?}");
+    assert_eq!(first.0, 412, "{}", String::from_utf8_lossy(&first.2));
+    assert_eq!(machines[0].read(common::FILE), Some(file("d", None, BY_C1)));
+    assert_eq!(c1.until_epoch(2).await.config.cluster.request_deadline, Duration::from_secs(2));
+    sleep(A_WHILE).await;
+    assert_eq!(world.newest().await.epoch.number, 2);
+    c1.until_error(None).await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn who_becomes_master_by_anothers_document_goes_on_with_what_is_in_force() {
+    let world = World::new().await;
+    let machines = ["c1", "c2"].map(|id| world.machine(id, &file("d", None, BY_C1)));
+    let (c1, c2) = (machines[0].start().await, machines[1].start().await);
+    c1.must_take(&file("d", Some("t"), BY_C1)).await;
+    world.until_phase(Some(Phase::WriteBoth)).await;
+    // c2's file knows of no move, which by itself would be an order to give it up.
+    c1.must_take(&file("d", Some("t"), BY_C2)).await;
+    let handed_over = world.newest().await.epoch;
+    c2.until_epoch(handed_over.number).await;
+    sleep(A_WHILE).await;
+    assert_eq!(world.newest().await.epoch, handed_over, "an older file changed something");
+    c2.until_error(Some("the file is older than")).await;
+    // Nor does it at a start.
+    c2.kill().await;
+    let c2 = machines[1].start().await;
+    sleep(A_WHILE).await;
+    assert_eq!(world.newest().await.epoch, handed_over, "an older file changed something");
+    c2.until_error(Some("the file is older than")).await;
+    // What is written from now on counts.
+    machines[1].write(&file("t", None, BY_C2));
+    assert_eq!(world.until_phase(None).await.config.active, "t");
+    c2.until_error(None).await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_change_that_was_refused_for_another_master_is_not_taken_when_mastery_comes() {
+    let world = World::new().await;
+    let machines = ["c1", "c2"].map(|id| world.machine(id, &file("d", None, BY_C1)));
+    let (c1, c2) = (machines[0].start().await, machines[1].start().await);
+    c1.must_take(&file("d", Some("t"), BY_C1)).await;
+    let both = world.until_phase(Some(Phase::WriteBoth)).await;
+    c2.until_epoch(both.epoch.number).await;
+    let give_up = file("d", None, BY_C2);
+    machines[1].write(&give_up);
+    c2.until_error(Some("`c1` gives the numbers")).await;
+    c1.must_take(&file("d", Some("t"), BY_C2)).await;
+    let handed_over = world.newest().await.epoch;
+    c2.until_epoch(handed_over.number).await;
+    sleep(A_WHILE).await;
+    assert_eq!(world.newest().await.epoch, handed_over, "what was refused was taken later");
+    c2.until_error(Some("the file is older than")).await;
+    // The same again, written now.
+    machines[1].write(&format!("# again\n{give_up}"));
+    assert_eq!(world.until_phase(None).await.config.active, "d");
+}
+
+#[tokio::test(start_paused = true)]
+async fn who_was_away_while_another_began_a_move_and_is_master_again_does_not_give_it_up() {
+    let world = World::new().await;
+    let machines = ["c1", "c2"].map(|id| world.machine(id, &file("d", None, BY_C1)));
+    let (c1, c2) = (machines[0].start().await, machines[1].start().await);
+    c1.kill().await;
+    c2.must_take(&file("d", Some("t"), &by_c2(2))).await;
+    world.until_phase(Some(Phase::WriteBoth)).await;
+    c2.must_take(&file("d", Some("t"), BY_C1)).await;
+    let given_back = world.newest().await.epoch;
+    let c1 = machines[0].start().await;
+    sleep(A_WHILE).await;
+    assert_eq!(world.newest().await.epoch, given_back, "an older file changed something");
+    c1.until_error(Some("the file is older than")).await;
+    // An order of the same text is a new one.
+    c1.must_take(&file("d", None, BY_C1)).await;
+    assert_eq!(world.until_phase(None).await.config.active, "d");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_take_over_that_was_published_unheard_counts_also_after_a_restart() {
+    for restarts in [false, true] {
+        let world = World::new().await;
+        let machines = ["c1", "c2"].map(|id| world.machine(id, &file("d", None, BY_C1)));
+        let (c1, mut c2) = (machines[0].start().await, machines[1].start().await);
+        c1.must_take(&file("d", Some("t"), BY_C1)).await;
+        let both = world.until_phase(Some(Phase::WriteBoth)).await;
+        c1.kill().await;
+        c2.until_epoch(both.epoch.number).await;
+        machines[1].lose_next_answer();
+        let (status, body) = c2.order(&file("t", None, &by_c2(both.epoch.number + 1))).await;
+        assert_eq!(status, 503, "{body}");
+        if restarts {
+            c2.kill().await;
+            c2 = machines[1].start().await;
+        }
+        assert_eq!(world.until_phase(None).await.config.active, "t", "restarts: {restarts}");
+        c2.until_error(None).await;
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_take_over_by_a_number_that_leaves_others_free_is_refused_with_the_one_to_take() {
+    let world = World::new().await;
+    let machines = ["c1", "c2"].map(|id| world.machine(id, &file("d", None, BY_C1)));
+    let (c1, c2) = (machines[0].start().await, machines[1].start().await);
+    c1.must_take(&file("d", Some("t"), BY_C1)).await;
+    let both = world.until_phase(Some(Phase::WriteBoth)).await.epoch;
+    let (status, body) = c2.order(&file("d", None, &by_c2(both.number + 7))).await;
+    assert_eq!(status, 409, "{body}");
+    let why = body["detail"].as_str().expect("a text");
+    assert!(why.contains(&format!("say {}", both.number + 1)), "{why}");
+    assert_eq!(world.newest().await.epoch, both);
+    // The master was not disturbed.
+    c1.must_take(&file("t", None, BY_C1)).await;
+    assert_eq!(world.until_phase(None).await.config.active, "t");
 }
 
 #[tokio::test(start_paused = true)]

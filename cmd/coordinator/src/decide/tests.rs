@@ -130,7 +130,7 @@ fn who_is_master_by_the_document_in_force_gives_the_next_number_whatever_an_old_
     let old = file("d", None, &format!("{COORDINATORS}master_coordinator: c1\ndurability: os\n"));
     let refused = decided("c1", Some(&by_c2), &old).expect_err("c2 is master");
     assert!(refused.contains("`c2` gives the numbers"), "{refused}");
-    assert!(refused.contains("an epoch above 5"), "{refused}");
+    assert!(refused.contains("with epoch: 6"), "{refused}");
     // The master may hand over; a number of its own takes over.
     assert!(matches!(decided("c2", Some(&by_c2), &old), Ok(Decision::Publish(6, ..))));
     let taking = file(
@@ -163,6 +163,53 @@ fn an_old_number_in_a_file_does_not_make_anybody_else_order_in_a_migration() {
     let abort = file("d", None, &format!("{text}epoch: 3\n"));
     assert!(decided("c2", Some(&both), &abort).is_err(), "c1 is master");
     assert!(matches!(decided("c1", Some(&both), &abort), Ok(Decision::Publish(6, ..))));
+}
+
+#[test]
+fn where_two_could_publish_at_the_same_time_no_number_is_left_out() {
+    let text = |master: &str, epoch: u64| {
+        format!("{COORDINATORS}master_coordinator: {master}\nepoch: {epoch}\n")
+    };
+    let by_c1 = published(&format!("{COORDINATORS}master_coordinator: c1\n"));
+    let migration = Migration { phase: Phase::WriteBoth, other: "t".into(), barrier: Vec::new() };
+    let both = file("d", Some("t"), &format!("{COORDINATORS}master_coordinator: c1\n"));
+    let both = publish_migration(Arc::new(both), 5, Some(migration), None).expect("a document");
+    for (who, id, in_force, active, target, master) in [
+        ("who hands over", "c1", &by_c1, "d", None, "c2"),
+        ("who takes over", "c2", &by_c1, "d", None, "c2"),
+        ("who is not master", "c2", &by_c1, "d", None, "c1"),
+        ("who begins a move", "c1", &by_c1, "d", Some("t"), "c1"),
+        ("who gives it up", "c1", &both, "d", None, "c1"),
+        ("who takes it over", "c2", &both, "t", None, "c2"),
+    ] {
+        let claims = |epoch: u64| {
+            let more = format!("{}durability: os\n", text(master, epoch));
+            decided(id, Some(in_force), &file(active, target, &more))
+        };
+        assert!(matches!(claims(6), Ok(Decision::Publish(6, ..))), "{who}");
+        let refused = claims(7).expect_err(who);
+        assert!(refused.contains("epoch: 7 leaves out 6"), "{who}: {refused}");
+        assert!(refused.contains("say 6"), "{who}: {refused}");
+    }
+    // The master by itself may: a date, for one.
+    let dated = file("d", None, &format!("{}durability: os\n", text("c1", 20_261_121)));
+    assert!(matches!(decided("c1", Some(&by_c1), &dated), Ok(Decision::Publish(20_261_121, ..))));
+    // As may the first document of all.
+    assert!(matches!(decided("c1", None, &dated), Ok(Decision::Publish(20_261_121, ..))));
+}
+
+#[test]
+fn a_number_from_anybody_but_the_master_is_no_order_for_a_migration_but_takes_it_over() {
+    let text = format!("{COORDINATORS}master_coordinator: c1\n");
+    let migration = Migration { phase: Phase::WriteBoth, other: "t".into(), barrier: Vec::new() };
+    let both = Arc::new(file("d", Some("t"), &text));
+    let both = publish_migration(both, 5, Some(migration), None).expect("a document");
+    let text = format!("{text}epoch: 6\n");
+    for (in_force, target) in [(&both, None), (&published(&text), Some("t"))] {
+        let refused = decided("c2", Some(in_force), &file("d", target, &text));
+        let refused = refused.expect_err("c1 would go on by its own file");
+        assert!(refused.contains("`c1` gives the numbers"), "{refused}");
+    }
 }
 
 #[test]

@@ -3,7 +3,7 @@
 //! Invariants (docs/decisions/0008-migration.md): writes need the other set only once enough of its
 //! nodes take them; reads move only to nodes whose view covers whatever was complete before both
 //! sets were written; a set is written until too few of it are left to answer a read by an older
-//! document; a deployment is dropped when none of its nodes holds what no step has covered.
+//! document, and enough of the other one vote; a deployment is dropped when none of its nodes holds what no step has covered.
 //! A node that is not heard of is waited for while `patient`, and then only where the rules need it;
 //! one that the file gives up is not waited for at all. That never applies to a node that answers.
 
@@ -148,6 +148,15 @@ impl Moment<'_> {
         }
     }
 
+    /// Why a node's answers do not count for reads yet that the document has ask it.
+    fn not_voting(&self, node: &NodeId, p: PartitionId) -> Option<&'static str> {
+        let why = self.not_ready(node, p, StepNumber(0));
+        why.or_else(|| match self.row(node, p) {
+            Some((_, row)) if !row.voting => Some("has not opened the barrier's step"),
+            _ => None,
+        })
+    }
+
     /// The document in force, in another phase.
     fn go_on(&self, phase: Phase, migration: &Migration, barrier: Vec<StepNumber>) -> Next {
         let migration = Migration { phase, other: migration.other.clone(), barrier };
@@ -240,9 +249,12 @@ impl Moment<'_> {
 
     fn read_new(&self, migration: &Migration) -> Next {
         let mut missing = Missing::default();
-        for (_, old, _) in self.moving(migration) {
+        for (p, old, new) in self.moving(migration) {
             let least = old.quorum.n - old.quorum.r + 1;
             missing.check(&old, (least, self.patient), |node| self.unaware(node));
+            // Alone it is judged by those of it that vote, and what they lack the old one has.
+            let least = new.quorum.w.max(new.quorum.r);
+            missing.check(&new, (least, self.patient), |node| self.not_voting(node, p));
         }
         if missing.0.is_empty() {
             return self.go_to_leave(&self.in_force.config.active);

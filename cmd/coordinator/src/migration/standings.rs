@@ -2,7 +2,7 @@
 //!
 //! Also for commands, which ask before they order.
 
-use std::{collections::BTreeMap, sync::Arc};
+use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
 use futures::{StreamExt, future::join_all, stream};
 use tako_flatbuf::{Network, PeerOptions, Peers, Request, Response, RpcError, Standing};
@@ -12,10 +12,14 @@ use tako_types::{
     config::Published,
     limits::{CALL_DEADLINE, STORE_DEADLINE},
 };
+use tokio::time::timeout;
 
 /// What was heard of the nodes; one that is not in it did not answer.
 pub type Standings = BTreeMap<NodeId, Standing>;
 
+/// How long one node is asked where it stands: a few pages, each with a deadline of its own. Orders
+/// to a coordinator wait meanwhile.
+const STANDING_MAX: Duration = Duration::from_secs(10);
 /// Steps asked for at once.
 const STEPS_AT_ONCE: usize = 8;
 
@@ -36,14 +40,17 @@ impl Nodes {
         let nodes = addresses(document);
         self.peers.retain(|address| nodes.values().any(|known| known == address));
         let number = document.epoch.number;
-        let all =
-            nodes.iter().map(async |(node, address)| match self.standing(number, address).await {
+        let all = nodes.iter().map(async |(node, address)| {
+            let asked = timeout(STANDING_MAX, self.standing(number, address)).await;
+            let late = |_| Err(RpcError::unavailable("it tells too slowly"));
+            match asked.unwrap_or_else(late) {
                 Ok(standing) => Some((node.clone(), standing)),
                 Err(error) => {
                     tracing::debug!(%node, "no standing: {}", error.message);
                     None
                 }
-            });
+            }
+        });
         join_all(all).await.into_iter().flatten().collect()
     }
 
@@ -78,6 +85,8 @@ impl Nodes {
 
     /// Has a step taken of each partition, by the first of the nodes named that does it: they are
     /// asked in the order in which it is their turn, for each other one would take the snapshot over.
+    /// With nodes that hang this lasts for as many deadlines as there are partitions: whoever cannot
+    /// wait drops it.
     pub async fn steps(&self, document: &Published, steps: BTreeMap<PartitionId, Vec<NodeId>>) {
         let number = document.epoch.number;
         stream::iter(steps)

@@ -57,6 +57,8 @@ pub struct World {
     store: Arc<Store>,
     /// The phase in which the nodes are not ready.
     pub stuck_in: Arc<Mutex<Option<Phase>>>,
+    /// Whether the nodes hold what no step has covered, and never end one.
+    pub hangs: Arc<AtomicBool>,
     stop: CancellationToken,
 }
 
@@ -66,6 +68,7 @@ impl World {
         let world = Self {
             store: Arc::new(Store::in_memory()),
             stuck_in: Arc::default(),
+            hangs: Arc::default(),
             stop: CancellationToken::new(),
             network,
         };
@@ -76,6 +79,7 @@ impl World {
                 id: NodeId::new(id),
                 store: world.store.clone(),
                 stuck_in: world.stuck_in.clone(),
+                hangs: world.hangs.clone(),
             });
             tokio::spawn(serve(listener, node, ServeOptions::default(), world.stop.clone()));
         }
@@ -92,6 +96,7 @@ impl World {
                 store: self.store.clone(),
                 is_away: AtomicBool::new(false),
                 is_slow: AtomicBool::new(false),
+                loses_answer: AtomicBool::new(false),
             }),
         };
         machine.write(text);
@@ -167,6 +172,11 @@ impl Machine {
     /// Whether what it publishes takes a second to reach the store.
     pub fn set_store_slow(&self, is_slow: bool) {
         self.store.is_slow.store(is_slow, Ordering::SeqCst);
+    }
+
+    /// What it publishes next is there, and it does not hear of it.
+    pub fn lose_next_answer(&self) {
+        self.store.loses_answer.store(true, Ordering::SeqCst);
     }
 
     pub fn options(&self) -> CoordinatorOptions {
@@ -289,6 +299,7 @@ struct Access {
     store: Arc<Store>,
     is_away: AtomicBool,
     is_slow: AtomicBool,
+    loses_answer: AtomicBool,
 }
 
 impl Access {
@@ -307,12 +318,21 @@ impl ConfigStore for Access {
         ConfigStore::latest(&*self.store).await
     }
 
+    async fn document(&self, number: u64) -> Result<Option<Bytes>, StoreError> {
+        self.check()?;
+        ConfigStore::document(&*self.store, number).await
+    }
+
     async fn create(&self, number: u64, bytes: Bytes) -> Result<Created, StoreError> {
         self.check()?;
         if self.is_slow.load(Ordering::SeqCst) {
             sleep(Duration::from_secs(1)).await;
         }
-        ConfigStore::create(&*self.store, number, bytes).await
+        let created = ConfigStore::create(&*self.store, number, bytes).await;
+        match self.loses_answer.swap(false, Ordering::SeqCst) {
+            true => Err(StoreError::new("no answer")),
+            false => created,
+        }
     }
 }
 
@@ -321,6 +341,7 @@ struct Node {
     id: NodeId,
     store: Arc<Store>,
     stuck_in: Arc<Mutex<Option<Phase>>>,
+    hangs: Arc<AtomicBool>,
 }
 
 #[async_trait]
@@ -335,13 +356,14 @@ impl Service for Node {
         let phase = document.migration.as_ref().map(|migration| migration.phase);
         let number = document.epoch.number;
         let is_stuck = phase.is_some() && phase == *self.stuck_in.lock();
+        let hangs = self.hangs.load(Ordering::SeqCst);
         let row = |partition| PartitionStanding {
             partition,
             holder: document.placement(partition).holders.contains(&self.id),
             adopted_lsn: Some(Lsn(0)),
             last_lsn: Lsn(0),
             step: StepNumber(1),
-            uncovered: 0,
+            uncovered: u64::from(hangs),
             recovered: true,
             voting: true,
             coverage: Vec::new(),
@@ -356,6 +378,7 @@ impl Service for Node {
                 partitions: document.partitions().map(row).collect(),
                 more: false,
             })),
+            Request::ForceStep { .. } if hangs => std::future::pending().await,
             _ => Err(RpcError::unavailable("it does nothing else")),
         }
     }

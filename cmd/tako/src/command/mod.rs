@@ -9,6 +9,8 @@ pub(crate) mod migrate;
 pub(crate) mod node;
 pub(crate) mod output;
 pub(crate) mod proxy;
+#[cfg(test)]
+mod scenes;
 
 use std::hash::{BuildHasher as _, Hasher as _, RandomState};
 

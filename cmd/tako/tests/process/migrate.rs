@@ -50,6 +50,15 @@ pub(crate) fn while_writing<T>(proxy: u16, meanwhile: impl FnOnce() -> T) -> (us
     })
 }
 
+/// All that [`while_writing`] wrote is there.
+pub(crate) fn must_have(proxy: u16, written: usize) {
+    assert!(0 < written);
+    for n in 0..written {
+        let key = format!("during{n}");
+        assert_eq!(must_get(proxy, &key).as_ref(), Some(&key), "of {written}");
+    }
+}
+
 fn active(cluster: &Cluster) -> Value {
     json(cluster.coordinator, "/status").expect("it answers")["active_deployment"].clone()
 }
@@ -73,11 +82,7 @@ fn start_wait_takes_a_cluster_to_other_nodes_while_clients_write_and_ends_when_i
     cluster.kill("n1");
     cluster.kill("n2");
     assert_eq!(must_get(proxy, "before").as_deref(), Some("value"));
-    assert!(0 < written);
-    for n in 0..written {
-        let key = format!("during{n}");
-        assert_eq!(must_get(proxy, &key).as_ref(), Some(&key), "of {written}");
-    }
+    must_have(proxy, written);
     let again = cluster.must_order(&["migrate", "start", "--wait", "--to", &new]);
     assert!(again.contains("Nothing to move: `t` is active"), "{again}");
 }

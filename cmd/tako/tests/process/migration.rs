@@ -1,15 +1,11 @@
 //! A cluster moves from three nodes to others while clients write and read, and is stopped half
 //! way: over a folder and over an S3 server.
 
-use std::{
-    sync::atomic::{AtomicBool, Ordering},
-    thread,
-};
-
 use rustix::process::Signal;
 use serde_json::Value;
 
 use crate::{
+    migrate::{must_have, while_writing},
     s3_server::S3Server,
     support::{Cluster, http, json, must_get, must_put, signal, wait_for},
 };
@@ -56,28 +52,14 @@ fn over_s3_a_cluster_moves_to_other_nodes_and_nothing_fails_or_is_lost() {
 
 fn moves_to_other_nodes(cluster: Cluster) {
     let mut cluster = started(cluster);
-    let (proxy, done) = (cluster.proxy, AtomicBool::new(false));
-    let written = thread::scope(|scope| {
-        let writer = scope.spawn(|| {
-            let mut written = 0;
-            while !done.load(Ordering::Acquire) {
-                let key = format!("during{written}");
-                let (status, body) = http("PUT", proxy, &format!("/values/{key}"), key.as_bytes())
-                    .expect("the proxy answers");
-                assert_eq!(status, 200, "{key}: {}", String::from_utf8_lossy(&body));
-                assert_eq!(must_get(proxy, &key).as_ref(), Some(&key));
-                written += 1;
-            }
-            written
-        });
+    let proxy = cluster.proxy;
+    let (written, ()) = while_writing(proxy, || {
         order(&cluster, "d", Some("t"));
         // Started before the configuration names it, maybe.
         cluster.start_by_hand("node", "n4");
         wait_for_phase(&cluster, Some("write-both"));
         order(&cluster, "t", None);
         wait_for_phase(&cluster, None);
-        done.store(true, Ordering::Release);
-        writer.join().expect("the writer saw no failure")
     });
     let active = json(cluster.coordinator, "/status").map(|it| it["active_deployment"].clone());
     assert_eq!(active, Some(Value::from("t")));
@@ -87,11 +69,7 @@ fn moves_to_other_nodes(cluster: Cluster) {
     for n in 0..20 {
         assert_eq!(must_get(proxy, &format!("before{n}")).as_deref(), Some("value"), "{n}");
     }
-    assert!(written > 0);
-    for n in 0..written {
-        let key = format!("during{n}");
-        assert_eq!(must_get(proxy, &key).as_ref(), Some(&key), "of {written}");
-    }
+    must_have(proxy, written);
 }
 
 #[test]

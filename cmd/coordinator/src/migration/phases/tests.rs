@@ -216,6 +216,19 @@ fn the_old_set_is_written_until_too_few_of_it_answer_reads_by_an_older_document(
 }
 
 #[test]
+fn the_old_set_is_written_until_enough_of_the_new_one_count_for_reads() {
+    let new = in_force(Phase::ReadNew, vec![StepNumber(3)]);
+    // Recovered, and below the barrier after a restart.
+    let below = changed(&["n4", "n5"], |it| it.partitions[0].voting = false);
+    let why = "has not opened the barrier's step";
+    let waits = phase_after(&new, Order::Finish, &below, false);
+    assert_eq!(waits, Err(format!("n4 {why}; n5 {why}")));
+    let below = changed(&["n4"], |it| it.partitions[0].voting = false);
+    assert_eq!(phase_after(&new, Order::Finish, &below, true), Err(format!("n4 {why}")));
+    assert_eq!(phase_after(&new, Order::Finish, &below, false), Ok(Some(Phase::Leave)));
+}
+
+#[test]
 fn a_migration_given_up_after_reads_moved_waits_for_those_that_were_read() {
     let back = in_force(Phase::WriteBoth, vec![StepNumber(3)]);
     assert_eq!(phase_after(&back, Order::Abort, &all(9), true), Ok(Some(Phase::Leave)));

@@ -6,10 +6,7 @@ use clap::Args;
 
 use super::layout::{Into, Place, attached, place};
 use crate::{
-    command::{
-        coordinators::Coordinators,
-        migrate::{CommonArgs, Move, start},
-    },
+    command::migrate::{CommonArgs, Move, start},
     failure::Failure,
 };
 
@@ -69,8 +66,7 @@ impl HowArgs {
 }
 
 pub(super) async fn run(args: AttachArgs) -> Result<ExitCode, Failure> {
-    let coordinators = Coordinators::new(&args.how.common.coordinators)?;
-    let view = coordinators.view().await?;
+    let (coordinators, view) = args.how.common.look().await?;
     let to = match (args.bucket, args.new_bucket) {
         (Some(bucket), _) => Into::Bucket(bucket),
         (None, Some(bucket)) => Into::New(bucket),

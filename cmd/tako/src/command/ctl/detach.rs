@@ -7,10 +7,7 @@ use tako_types::NodeId;
 
 use super::{attach::HowArgs, layout::detached};
 use crate::{
-    command::{
-        coordinators::Coordinators,
-        migrate::{LossArgs, start},
-    },
+    command::migrate::{LossArgs, start},
     failure::Failure,
 };
 
@@ -38,8 +35,7 @@ pub(super) struct DetachArgs {
 }
 
 pub(super) async fn run(args: DetachArgs) -> Result<ExitCode, Failure> {
-    let coordinators = Coordinators::new(&args.how.common.coordinators)?;
-    let view = coordinators.view().await?;
+    let (coordinators, view) = args.how.common.look().await?;
     let nodes: BTreeSet<NodeId> = args.nodes.iter().map(|id| NodeId::new(id)).collect();
     let deployment = detached(&view.published.config, &nodes)?;
     let move_ =

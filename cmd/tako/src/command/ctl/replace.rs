@@ -15,7 +15,6 @@ use tokio::time::sleep;
 use super::layout::{Place, moved, place, rpc_address, unknown};
 use crate::{
     command::{
-        coordinators::Coordinators,
         migrate::{
             CommonArgs, nodes,
             orders::{checked, conflict},
@@ -54,8 +53,7 @@ pub(super) struct ReplaceArgs {
 }
 
 pub(super) async fn run(args: ReplaceArgs) -> Result<ExitCode, Failure> {
-    let coordinators = Coordinators::new(&args.common.coordinators)?;
-    let view = coordinators.view().await?;
+    let (coordinators, view) = args.common.look().await?;
     let in_force = &view.published;
     let node = NodeId::new(&args.node);
     if in_force.node(&node).is_none() {

@@ -1,7 +1,8 @@
 //! Whether nodes may be stopped: what stands against it. Pure.
 //!
 //! Rule: of every set that requests go to, enough nodes stay that answer, serve and have lost
-//! nothing; and nobody waits to pull something from a node that goes.
+//! nothing, and, where reads ask the set, whose answers count for reads: one that came with a move
+//! votes once it shows the barrier's step. And nobody waits to pull something from a node that goes.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -23,15 +24,21 @@ pub(super) struct Verdict {
     pub(super) notes: Vec<String>,
 }
 
-/// Why a node is no help to a partition now.
-fn why_not(standings: &Standings, node: &NodeId, p: PartitionId) -> Option<&'static str> {
+/// Why a node is no help to a partition now, in a set that reads ask or that is only written.
+fn why_not(
+    standings: &Standings,
+    node: &NodeId,
+    p: PartitionId,
+    reads: bool,
+) -> Option<&'static str> {
     let Some(standing) = standings.get(node) else { return Some("does not answer") };
     if standing.state != NodeState::Serving {
         return Some("is not serving");
     }
     match row(standings, node, p) {
-        Some(row) if row.recovered => None,
-        Some(_) => Some("is recovering"),
+        Some(row) if !row.recovered => Some("is recovering"),
+        Some(row) if reads && !row.voting => Some("does not count for reads yet"),
+        Some(_) => None,
         None => Some("has not opened its partitions"),
     }
 }
@@ -59,11 +66,10 @@ pub(super) fn verdict(
     for p in document.partitions() {
         let placement = document.placement(p);
         for set in placement.write_sets() {
-            let needed = match *set == placement.read {
-                true => set.quorum.w.max(set.quorum.r),
-                false => set.quorum.w,
-            };
-            if let Some(why) = too_few(set, needed, standings, stop, p) {
+            let reads = *set == placement.read;
+            let why_not = |node: &NodeId| why_not(standings, node, p, reads);
+            let needed = if reads { set.quorum.w.max(set.quorum.r) } else { set.quorum.w };
+            if let Some(why) = too_few(set, needed, stop, why_not) {
                 short.entry(why).or_default().push(p);
             }
         }
@@ -107,9 +113,8 @@ pub(super) fn verdict(
 fn too_few(
     set: &ReplicaSet,
     needed: usize,
-    standings: &Standings,
     stop: &BTreeSet<NodeId>,
-    p: PartitionId,
+    why_not: impl Fn(&NodeId) -> Option<&'static str>,
 ) -> Option<String> {
     if !set.nodes.iter().any(|node| stop.contains(node)) {
         return None;
@@ -117,7 +122,7 @@ fn too_few(
     let mut left = Vec::new();
     let mut troubles = Vec::new();
     for node in set.nodes.iter().filter(|node| !stop.contains(*node)) {
-        match why_not(standings, node, p) {
+        match why_not(node) {
             None => left.push(node.as_str()),
             Some(why) => troubles.push(format!("{node} {why}")),
         }

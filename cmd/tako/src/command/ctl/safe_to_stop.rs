@@ -12,7 +12,6 @@ use super::{
 };
 use crate::{
     command::{
-        coordinators::Coordinators,
         migrate::{CommonArgs, nodes},
         output::{Output, print, print_json},
     },
@@ -29,7 +28,7 @@ Examples:
   while ! tako ctl safe-to-stop n4; do sleep 1; done
 
 Yes means: without these nodes every partition keeps as many serving nodes as reads and writes need,
-and nothing waits to be pulled from them. It holds for this moment: stop them one group at a time,
+whose answers count, and nothing waits to be pulled from them. It holds for this moment: stop them one group at a time,
 and ask again before the next.
 
 Exit codes: 0 yes; 1 no, and standard output says why; 3 there is no such node; 6 no coordinator
@@ -47,8 +46,8 @@ pub(super) struct SafeArgs {
 }
 
 pub(super) async fn run(args: SafeArgs) -> Result<ExitCode, Failure> {
-    let coordinators = Coordinators::new(&args.common.coordinators)?;
-    let document = coordinators.view().await?.published;
+    let (_, view) = args.common.look().await?;
+    let document = view.published;
     let stop: BTreeSet<NodeId> = args.nodes.iter().map(|id| NodeId::new(id)).collect();
     if let Some(node) = stop.iter().find(|node| document.node(node).is_none()) {
         return Err(unknown(&document.config, node));

@@ -91,6 +91,15 @@ pub(crate) struct CommonArgs {
     pub(crate) output: Output,
 }
 
+impl CommonArgs {
+    /// The coordinators, and what is in force.
+    pub(crate) async fn look(&self) -> Result<(Coordinators, View), Failure> {
+        let coordinators = Coordinators::new(&self.coordinators)?;
+        let view = coordinators.view().await?;
+        Ok((coordinators, view))
+    }
+}
+
 /// Nodes that are given up.
 #[derive(Debug, Clone, Default, Args)]
 pub(crate) struct LossArgs {
@@ -142,8 +151,7 @@ struct StatusArgs {
 pub(crate) async fn run(args: MigrateArgs) -> Result<ExitCode, Failure> {
     match args.command {
         MigrateCommand::Plan(args) => {
-            let coordinators = Coordinators::new(&args.common.coordinators)?;
-            let view = coordinators.view().await?;
+            let (_, view) = args.common.look().await?;
             let deployment = deployment(&view, &args.to)?;
             let (_, plan) = lay_out(&view, &deployment, &args.loss.nodes()).await?;
             let Some(plan) = plan else { return nothing_to_move(&deployment.name) };
@@ -151,8 +159,7 @@ pub(crate) async fn run(args: MigrateArgs) -> Result<ExitCode, Failure> {
             Ok(ExitCode::SUCCESS)
         }
         MigrateCommand::Start(args) => {
-            let coordinators = Coordinators::new(&args.common.coordinators)?;
-            let view = coordinators.view().await?;
+            let (coordinators, view) = args.common.look().await?;
             let deployment = deployment(&view, &args.to)?;
             let move_ = Move {
                 deployment,

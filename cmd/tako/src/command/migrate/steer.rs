@@ -43,8 +43,7 @@ pub(super) struct SteerArgs {
 
 /// Takes the migration under way to `goal`.
 pub(super) async fn go(goal: Goal, args: SteerArgs) -> Result<ExitCode, Failure> {
-    let coordinators = Coordinators::new(&args.common.coordinators)?;
-    let view = coordinators.view().await?;
+    let (coordinators, view) = args.common.look().await?;
     let (in_force, lost) = (&view.published, args.loss.nodes());
     let active = in_force.config.active.clone();
     let other = in_force.migration.as_ref().map(|migration| migration.other.clone());

@@ -1,54 +1,12 @@
 //! Three nodes, in and out of a migration.
 
-use std::sync::Arc;
-
-use tako_flatbuf::Standing;
-use tako_ring::publish_migration;
-use tako_types::{
-    Incarnation, Lsn, StepNumber,
-    config::{Config, Migration, Phase},
-};
+use tako_types::config::Phase;
 
 use super::*;
-
-fn document(phase: Option<Phase>) -> Published {
-    let (active, other) = if phase == Some(Phase::Leave) { ("t", "d") } else { ("d", "t") };
-    let target = match phase {
-        None | Some(Phase::Leave) => String::new(),
-        Some(_) => format!("target_deployment: {other}\n"),
-    };
-    let text = format!(
-        "partitions: 2\nactive_deployment: {active}\n{target}deployments:\n  \
-         d: {{hash: {{buckets_per_key: 1}}, buckets: {{b1: {{n1: [h, 1], n2: [h, 2], n3: [h, 3]}}}}}}\n  \
-         t: {{hash: {{buckets_per_key: 1}}, buckets: {{b1: {{n2: [h, 2], n4: [h, 4]}}}}}}\n"
-    );
-    let config = Arc::new(Config::parse(&text).expect("valid"));
-    let migration =
-        phase.map(|phase| Migration { phase, other: other.into(), barrier: Vec::new() });
-    publish_migration(config, 5, migration, None).expect("a document")
-}
+use crate::command::scenes::document;
 
 fn standings(nodes: &[&str]) -> Standings {
-    let row = |p| PartitionStanding {
-        partition: PartitionId(p),
-        holder: true,
-        adopted_lsn: None,
-        last_lsn: Lsn(0),
-        step: StepNumber(3),
-        uncovered: 0,
-        recovered: true,
-        voting: true,
-        coverage: Vec::new(),
-    };
-    let standing = Standing {
-        epoch: 5,
-        noted: 0,
-        state: NodeState::Serving,
-        incarnation: Incarnation(1),
-        partitions: vec![row(0), row(1)],
-        more: false,
-    };
-    nodes.iter().map(|id| (NodeId::new(id), standing.clone())).collect()
+    crate::command::scenes::standings(nodes, 0)
 }
 
 fn against(document: &Published, standings: &Standings, stop: &[&str]) -> String {
@@ -86,8 +44,22 @@ fn while_both_are_written_each_set_must_keep_its_own() {
     let all = standings(&["n1", "n2", "n3", "n4"]);
     let both = document(Some(Phase::WriteBoth));
     assert_eq!(against(&both, &all, &["n1"]), "");
-    let said = against(&both, &all, &["n4"]);
-    assert!(said.contains("only n2 of n2, n4 would be left, 2 are needed"), "{said}");
+    assert_eq!(against(&both, &all, &["n4"]), "");
+    let said = against(&both, &standings(&["n1", "n2", "n4"]), &["n4"]);
+    assert!(said.contains("only n2 of n2, n3, n4 would be left, 2 are needed (n3 does"), "{said}");
+}
+
+#[test]
+fn who_does_not_show_the_barrier_does_not_count_where_reads_ask_and_does_where_they_do_not() {
+    let mut all = standings(&["n1", "n2", "n3", "n4"]);
+    for row in &mut all.get_mut(&NodeId::new("n4")).expect("one of four").partitions {
+        row.voting = false;
+    }
+    // It has lost nothing, and opened the partition.
+    let said = against(&document(Some(Phase::Leave)), &all, &["n2"]);
+    assert!(said.contains("only n3 of n2, n3, n4 would be left"), "{said}");
+    assert!(said.contains("n4 does not count for reads yet"), "{said}");
+    assert_eq!(against(&document(Some(Phase::WriteBoth)), &all, &["n2"]), "");
 }
 
 #[test]

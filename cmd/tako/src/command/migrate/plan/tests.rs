@@ -1,51 +1,15 @@
 //! Plans of small moves, with nodes there and away.
 
-use std::sync::Arc;
-
-use tako_flatbuf::{NodeState, PartitionStanding, Standing};
-use tako_ring::publish_migration;
-use tako_types::{Incarnation, Lsn, StepNumber, config::Config};
-
 use super::*;
+use crate::command::scenes::document;
 
-/// `d` has n1 to n3, `t` n2 to n4, in one bucket each; two partitions.
+/// Of before the move, and of its beginning.
 fn documents() -> (Published, Published) {
-    let text = |target: &str| {
-        format!(
-            "partitions: 2\nactive_deployment: d\n{target}deployments:\n  \
-             d: {{hash: {{buckets_per_key: 1}}, buckets: {{b1: {{n1: [h, 1], n2: [h, 2], n3: [h, 3]}}}}}}\n  \
-             t: {{hash: {{buckets_per_key: 1}}, buckets: {{b1: {{n2: [h, 2], n3: [h, 3], n4: [h, 4]}}}}}}\n"
-        )
-    };
-    let config = |target| Arc::new(Config::parse(&text(target)).expect("valid"));
-    let before = publish_migration(config(""), 5, None, None).expect("a document");
-    let migration = Migration { phase: Phase::Join, other: "t".into(), barrier: Vec::new() };
-    let config = config("target_deployment: t\n");
-    let begun = publish_migration(config, 5, Some(migration), Some(&before)).expect("a document");
-    (before, begun)
+    (document(None), document(Some(Phase::Join)))
 }
 
 fn standings(nodes: &[&str]) -> Standings {
-    let row = |p| PartitionStanding {
-        partition: PartitionId(p),
-        holder: true,
-        adopted_lsn: None,
-        last_lsn: Lsn(0),
-        step: StepNumber(3),
-        uncovered: 7,
-        recovered: true,
-        voting: true,
-        coverage: Vec::new(),
-    };
-    let standing = Standing {
-        epoch: 5,
-        noted: 0,
-        state: NodeState::Serving,
-        incarnation: Incarnation(1),
-        partitions: vec![row(0), row(1)],
-        more: false,
-    };
-    nodes.iter().map(|id| (NodeId::new(id), standing.clone())).collect()
+    crate::command::scenes::standings(nodes, 7)
 }
 
 fn lost(nodes: &[&str]) -> BTreeSet<NodeId> {
