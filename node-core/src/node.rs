@@ -192,7 +192,7 @@ impl Node {
         }
         if let Some(refused) = refused
             && let Some((offered, restored)) =
-                root::moved_to(&options, &folder, &config.current(), refused).await?
+                root::moved_to(&options, &folder, &config.current(), refused, &shutdown).await?
         {
             config = cell(offered)?;
             store = restored;

@@ -109,6 +109,31 @@ async fn a_bad_record_in_the_snapshot_is_healed_by_a_replica_that_has_it_intact(
     }
 }
 
+/// The tombstone above what was found may have been purged by then.
+#[tokio::test(flavor = "multi_thread")]
+async fn what_was_found_intact_long_ago_is_not_written_back() {
+    let mut cluster = Cluster::started(&one_partition(3), &THREE).await;
+    let clock = cluster.clock("n2");
+    cluster.fill("n1", 3, "value").await;
+    step(cluster.node("n1")).await;
+    let mut rotten = voted(cluster.node("n1"), "k1").await.bytes().to_vec();
+    let at = rotten.windows(5).position(|five| five == b"value").expect("the value");
+    rotten[at] ^= 1;
+    commit_wrongly(&cluster, "k1", Bytes::from(rotten), above(cluster.node("n1"))).await;
+    // The look for an intact one waits for n3, and meanwhile half of the grace goes by.
+    cluster.network.cut("n2", "n3");
+    let order = ScrubOrder { start: true, partitions: vec![P], ..ScrubOrder::default() };
+    let healer = cluster.node("n2").healer.clone();
+    healer.on_order(&order).expect("it holds the partition");
+    let row = || healer.report().partitions.first().copied().unwrap_or_default();
+    eventually("the bad record is met", async || row().bad == 1).await;
+    clock.skew(13 * 3_600 * 1_000_000);
+    eventually("the pass is over", async || row().whole).await;
+    assert_eq!(row().healed, 0);
+    let findings = healer.report().findings;
+    assert!(findings[0].contains("not healed: the write came too late"), "{findings:?}");
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn a_bad_record_that_nobody_has_intact_is_told_and_left() {
     let mut cluster = Cluster::started(&one_partition(1), &["n1"]).await;

@@ -29,6 +29,17 @@ pub enum SnapshotError {
     /// The deadline passed; for a step the outcome is unknown until a new writer reads the meta.
     #[error("the snapshot did not answer within {0:?}")]
     Deadline(Duration),
+    /// A database could not be opened in time.
+    #[error(
+        "{path} was not opened within {after:?}: the store is slow, or `{path}/manifest` holds a \
+         file that is no manifest of the snapshot engine's"
+    )]
+    Opening {
+        /// Where it lies in the store.
+        path: String,
+        /// How long was waited.
+        after: Duration,
+    },
     /// Bytes in the store are not what was written.
     #[error("the snapshot is damaged: {0}")]
     Corrupt(String),
@@ -52,7 +63,7 @@ impl SnapshotError {
             Self::Unavailable(_) => ErrorKind::Unavailable,
             Self::Fenced => ErrorKind::Conflict,
             Self::Gone => ErrorKind::NotFound,
-            Self::Deadline(_) => ErrorKind::Deadline,
+            Self::Deadline(_) | Self::Opening { .. } => ErrorKind::Deadline,
             Self::Corrupt(_) => ErrorKind::Corrupt,
             Self::Closed => ErrorKind::Closed,
             Self::Invalid(_) => ErrorKind::Invalid,

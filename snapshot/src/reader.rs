@@ -43,7 +43,6 @@ pub struct PartitionReader {
     db: Option<Arc<DbReader>>,
     meta: Meta,
     checkpoint: Checkpoint,
-    writer_epoch: u64,
 }
 
 impl PartitionReader {
@@ -59,7 +58,6 @@ impl PartitionReader {
             db: Some(Arc::new(db)),
             meta: Meta::default(),
             checkpoint: Checkpoint { manifest: manifest.id(), ..checkpoint },
-            writer_epoch: manifest.writer_epoch(),
         };
         if let Some(row) = reader.get(&Bytes::from_static(META_KEY)).await? {
             reader.meta = Meta::decode(row).map_err(SnapshotError::Corrupt)?;
@@ -77,12 +75,6 @@ impl PartitionReader {
     #[must_use]
     pub fn checkpoint(&self) -> Checkpoint {
         self.checkpoint
-    }
-
-    /// Which writer committed this state; see [`crate::Snapshots::writer_after`].
-    #[must_use]
-    pub fn writer_epoch(&self) -> u64 {
-        self.writer_epoch
     }
 
     /// The merged record under a stored key, expired or not, tombstone or not.

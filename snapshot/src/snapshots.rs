@@ -156,21 +156,7 @@ impl Snapshots {
     /// # Errors
     /// [`SnapshotError`]; then nothing, or only the fencing, has happened.
     pub async fn writer(&self, partition: PartitionId) -> Result<PartitionWriter, SnapshotError> {
-        PartitionWriter::open(self.shared.clone(), partition, None).await
-    }
-
-    /// The same, but only if the last writer is still the one of `epoch`
-    /// ([`PartitionReader::writer_epoch`]): two nodes that both miss a snapshotter do not fence
-    /// each other.
-    ///
-    /// # Errors
-    /// [`SnapshotError::Fenced`] when somebody else was faster.
-    pub async fn writer_after(
-        &self,
-        partition: PartitionId,
-        epoch: u64,
-    ) -> Result<PartitionWriter, SnapshotError> {
-        PartitionWriter::open(self.shared.clone(), partition, Some(epoch)).await
+        PartitionWriter::open(self.shared.clone(), partition).await
     }
 
     /// Opens the state that was announced with `checkpoint`.
@@ -214,7 +200,7 @@ impl Snapshots {
             let made = admin.create_detached_checkpoint(&options).await?;
             Ok(Some(Checkpoint { id: made.id.as_u128(), manifest: made.manifest_id }))
         };
-        match bounded(STORE_DEADLINE, look).await? {
+        match opening(self.shared.db_path(partition), STORE_DEADLINE, look).await? {
             Some(checkpoint) => Ok(Some(self.reader_at(partition, checkpoint).await?)),
             None => Ok(None),
         }
@@ -325,8 +311,9 @@ impl Shared {
             Through::Cache => builder.with_db_cache(self.cache.shared(), self.cache_id(partition)),
             Through::Nothing => builder.with_db_cache_disabled(),
         };
-        let opening = bounded(STORE_DEADLINE, async { Ok(builder.build().await?) });
-        let outcome = self.options.upkeep.run(opening).await?;
+        let path = self.db_path(partition);
+        let building = opening(path, STORE_DEADLINE, async { Ok(builder.build().await?) });
+        let outcome = self.options.upkeep.run(building).await?;
         match outcome {
             // The engine reports a collected checkpoint as damage, without saying which it is.
             Err(SnapshotError::Corrupt(what)) => {
@@ -356,5 +343,23 @@ pub(crate) fn bounded<'a, T: 'a>(
             Ok(outcome) => outcome,
             Err(_) => Err(SnapshotError::Deadline(deadline)),
         }
+    })
+}
+
+/// [`bounded`] for what looks for the newest manifest of the database at `path`, which has no end of
+/// its own where a file among them is none of the engine's.
+pub(crate) fn opening<'a, T: 'a>(
+    path: Path,
+    deadline: Duration,
+    work: impl Future<Output = Result<T, SnapshotError>> + Send + 'a,
+) -> BoxFuture<'a, Result<T, SnapshotError>> {
+    let bounded = bounded(deadline, work);
+    Box::pin(async move {
+        bounded.await.map_err(|error| match error {
+            SnapshotError::Deadline(after) => {
+                SnapshotError::Opening { path: path.to_string(), after }
+            }
+            error => error,
+        })
     })
 }

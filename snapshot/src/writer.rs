@@ -28,7 +28,7 @@ use crate::{
     reader::due_rows,
     rows::{DUE_VALUE, META_KEY, RECORDS},
     settings,
-    snapshots::{Shared, bounded},
+    snapshots::{Shared, bounded, opening},
 };
 
 /// The engine's own limit, above which it panics.
@@ -95,7 +95,6 @@ pub struct PartitionWriter {
     partition: PartitionId,
     db: Option<Arc<Db>>,
     meta: Meta,
-    writer_epoch: u64,
     failed: AtomicBool,
     maintenance: Maintenance,
 }
@@ -104,22 +103,20 @@ impl PartitionWriter {
     pub(crate) async fn open(
         shared: Arc<Shared>,
         partition: PartitionId,
-        expected_epoch: Option<u64>,
     ) -> Result<Self, SnapshotError> {
         if shared.closing.is_cancelled() {
             return Err(SnapshotError::Closed);
         }
         let clock = StoreClock::new(shared.wall.clone());
-        let mut builder = Db::builder(shared.db_path(partition), shared.store.object_store())
+        let path = shared.db_path(partition);
+        let builder = Db::builder(path.clone(), shared.store.object_store())
             .with_settings(settings::writer(&shared.options))
             .with_system_clock(clock.clone())
             .with_merge_operator(shared.merge.clone())
             .with_db_cache(shared.cache.shared(), shared.cache_id(partition));
-        if let Some(epoch) = expected_epoch {
-            builder = builder.with_expected_epoch(epoch);
-        }
-        let opening = bounded(shared.options.step_deadline, async { Ok(builder.build().await?) });
-        let db = shared.options.upkeep.run(opening).await??;
+        let deadline = shared.options.step_deadline;
+        let building = opening(path, deadline, async { Ok(builder.build().await?) });
+        let db = shared.options.upkeep.run(building).await??;
         let manifest = db.manifest();
         // The last writer's clock may have been ahead of ours.
         clock.raise_to_millis(floor_millis(&manifest));
@@ -132,7 +129,6 @@ impl PartitionWriter {
             partition,
             db: Some(Arc::new(db)),
             meta: Meta::default(),
-            writer_epoch: manifest.writer_epoch(),
             failed: AtomicBool::new(false),
         };
         if let Some(row) = writer.get(&Bytes::from_static(META_KEY)).await? {
@@ -151,12 +147,6 @@ impl PartitionWriter {
     #[must_use]
     pub fn partition(&self) -> PartitionId {
         self.partition
-    }
-
-    /// This writer's epoch; see [`crate::Snapshots::writer_after`].
-    #[must_use]
-    pub fn writer_epoch(&self) -> u64 {
-        self.writer_epoch
     }
 
     /// Tables that a read may have to look at before the compacted runs.

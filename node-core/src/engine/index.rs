@@ -127,11 +127,6 @@ impl Index {
             .filter_map(|(_, key)| self.held.get(key).map(|held| (key, held)))
     }
 
-    /// Keys whose entry lies in a journal file.
-    pub(crate) fn in_file(&self, file: u64) -> impl Iterator<Item = &Held> {
-        self.held.values().filter(move |held| held.location.file == file)
-    }
-
     /// Whether an entry of this LSN is held.
     pub(crate) fn holds(&self, lsn: Lsn) -> bool {
         self.by_lsn.contains_key(&lsn)

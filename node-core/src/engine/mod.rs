@@ -16,6 +16,7 @@ mod index;
 mod partition;
 mod place;
 mod promise;
+mod rewrite;
 mod shelf;
 mod stance;
 mod tail;

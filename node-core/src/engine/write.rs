@@ -13,11 +13,10 @@ use std::{pin::pin, sync::atomic::Ordering};
 
 use tako_flatbuf::Record;
 use tako_journal::{Entry, EntryKind};
-use tako_types::{Lsn, PartitionId, StoredKey, Version};
+use tako_types::{PartitionId, StoredKey, Version};
 
 use super::{
     Engine, EngineError,
-    index::Held,
     partition::{InFlight, Inner},
 };
 
@@ -135,97 +134,6 @@ impl Engine {
         let payload = record.bytes().clone();
         self.journal.append(Entry { partition: p, kind: EntryKind::Record, payload }).await?;
         Ok(())
-    }
-
-    /// Appends everything held once more: after damage the readable entries lie in files that were
-    /// moved aside. Call it after the views were opened, so that nothing covered is among them.
-    ///
-    /// # Errors
-    /// [`EngineError`] when the journal cannot be read or take it.
-    pub async fn journal_again(&self) -> Result<(), EngineError> {
-        for p in self.partitions() {
-            let held: Vec<_> =
-                self.partition(p).lock().index.tail(Lsn(0)).map(|(_, held)| held.clone()).collect();
-            for held in held {
-                let payload = self.read_back(p, held).await?.bytes().clone();
-                let entry = Entry { partition: p, kind: EntryKind::Record, payload };
-                self.journal.append(entry).await?;
-            }
-        }
-        Ok(())
-    }
-
-    /// Frees a journal file that few needed entries keep alive: appends them once more.
-    ///
-    /// # Errors
-    /// [`EngineError`] when the journal cannot be read or take them.
-    pub async fn rewrite_sparse_file(&self) -> Result<(), EngineError> {
-        let Some(file) = self.journal.sparse_file() else { return Ok(()) };
-        for p in self.partitions() {
-            let held: Vec<_> = self.partition(p).lock().index.in_file(file).cloned().collect();
-            for held in held {
-                let payload = self.read_back(p, held).await?.bytes().clone();
-                let entry = Entry { partition: p, kind: EntryKind::Record, payload };
-                self.journal.append(entry).await?;
-            }
-        }
-        Ok(())
-    }
-
-    /// Appends once more what is needed of a journal file that is damaged, as far as memory or the
-    /// file has it. Answers with the keys of which neither has.
-    ///
-    /// # Errors
-    /// [`EngineError`] when the journal cannot take them.
-    pub async fn rewrite_damaged_file(
-        &self,
-        file: u64,
-    ) -> Result<Vec<(PartitionId, StoredKey)>, EngineError> {
-        let mut lacking = Vec::new();
-        for p in self.partitions() {
-            let held: Vec<(StoredKey, Held)> = {
-                let inner = self.partition(p).lock();
-                let tail = inner.index.tail(Lsn(0));
-                let there = tail.filter(|(_, held)| held.location.file == file);
-                there.map(|(key, held)| (key.clone(), held.clone())).collect()
-            };
-            for (key, held) in held {
-                match self.read_back(p, held).await {
-                    Ok(record) => self.append_record(p, &record).await?,
-                    Err(error) => {
-                        tracing::warn!(partition = p.0, file, "a journal entry is lost: {error}");
-                        lacking.push((p, key));
-                    }
-                }
-            }
-        }
-        Ok(lacking)
-    }
-
-    /// Takes in from elsewhere what this node's journal cannot give back any more; `false` where it
-    /// is not the record that the index speaks of.
-    ///
-    /// # Errors
-    /// [`EngineError`] when the journal cannot take it.
-    pub async fn restore_entry(
-        &self,
-        p: PartitionId,
-        record: &Record,
-    ) -> Result<bool, EngineError> {
-        let held = self.partition(p).lock().index.get(&record.key()).cloned();
-        let same =
-            held.is_some_and(|held| (held.version, held.crc) == (record.version(), record.crc()));
-        if same {
-            self.append_record(p, record).await?;
-        }
-        Ok(same)
-    }
-
-    /// Whether the entry that is needed of a key lies in this journal file.
-    #[must_use]
-    pub fn needs_of_file(&self, p: PartitionId, key: &StoredKey, file: u64) -> bool {
-        let inner = self.partition(p).lock();
-        inner.index.get(key).is_some_and(|held| held.location.file == file)
     }
 
     /// Whether this node votes, when the record may be taken.

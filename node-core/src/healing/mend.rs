@@ -2,7 +2,8 @@
 //!
 //! Invariant: it is replaced only by what a replica holds at its version or above. The intact one is
 //! written as a repair, at its own version; the next step merges it with the bad one, which gives
-//! way. Not here: what a bad record is (`pass.rs`).
+//! way. Like every repair it is taken only for half of the tombstones' grace from when it was looked
+//! for: later, the tombstone above it may be purged. Not here: what a bad record is (`pass.rs`).
 
 use std::time::Duration;
 
@@ -10,6 +11,7 @@ use tako_flatbuf::{PutOutcome, Record, Request, Response, merge};
 use tako_types::{PartitionId, StoredKey, Version, limits::CALL_DEADLINE};
 
 use super::Healer;
+use crate::replication::put_until;
 
 const REPAIR_DEADLINE: Duration = Duration::from_secs(10);
 
@@ -27,6 +29,8 @@ impl Healer {
         let Some(claimed) = claimed else {
             return Err("it does not say its version; only a backup may have it".to_owned());
         };
+        // What is found is as old as the look for it.
+        let found_micros = self.engine.clock().now_micros();
         let Some(found) = self.intact(p, key).await else {
             return Err("no replica has it intact; only a backup may".to_owned());
         };
@@ -36,15 +40,16 @@ impl Healer {
         // A cached copy would have this replica say that it holds the record already.
         self.engine.forget_cached(p, key);
         // Others may say so of theirs, which brings nothing into any step: this one journals it.
-        let put =
-            Request::Put { partition: p, record: found.clone(), repair: true, until_micros: 0 };
+        let until_micros = put_until(&self.links().config.current(), found_micros);
+        let put = Request::Put { partition: p, record: found.clone(), repair: true, until_micros };
         match self.links().call(self.engine.node(), REPAIR_DEADLINE, put).await {
             Ok(Response::Put(PutOutcome::Accepted { .. })) => {}
             Ok(Response::Put(_)) => return Err("this replica holds something newer".to_owned()),
             Ok(_) => return Err("this replica answered something else".to_owned()),
             Err(error) => return Err(error.message),
         }
-        self.serving.repair(found, REPAIR_DEADLINE).await.map_err(|error| error.to_string())
+        let repair = self.serving.repair(found, found_micros, REPAIR_DEADLINE);
+        repair.await.map_err(|error| error.to_string())
     }
 
     /// The newest intact record that any replica has.

@@ -48,6 +48,8 @@ impl<E> From<E> for Halt<E> {
 pub(super) struct Attempt {
     pub(super) document: Arc<Published>,
     pub(super) p: PartitionId,
+    /// When the request began, by this process's clock: what it sends is no older.
+    pub(super) begun_micros: u64,
     /// When the request ends, done or not.
     pub(super) until: Instant,
     /// Attempts of the request before this one.
@@ -56,10 +58,10 @@ pub(super) struct Attempt {
 
 impl Attempt {
     /// The first one.
-    pub(super) fn begin(links: &Links, key: &StoredKey, until: Instant) -> Self {
+    pub(super) fn begin(links: &Links, key: &StoredKey, begun_micros: u64, until: Instant) -> Self {
         let document = links.config.current();
         let p = key.partition(document.partitions_log2());
-        Self { document, p, until, before: 0 }
+        Self { document, p, begun_micros, until, before: 0 }
     }
 
     /// The next one, under the document in force now.
@@ -69,8 +71,8 @@ impl Attempt {
             return Err(RequestError::Moving { times });
         }
         // The number of partitions never changes, so neither does the key's.
-        let (p, until) = (self.p, self.until);
-        Ok(Self { document: links.config.current(), p, until, before: times })
+        let Self { p, begun_micros, until, .. } = *self;
+        Ok(Self { document: links.config.current(), p, begun_micros, until, before: times })
     }
 
     pub(super) fn placement(&self) -> &Placement {

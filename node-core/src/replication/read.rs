@@ -67,7 +67,8 @@ impl Serving {
         until: Instant,
     ) -> Result<Option<Record>, RequestError> {
         self.metrics.reads.fetch_add(1, Ordering::Relaxed);
-        let mut attempt = Attempt::begin(&self.links, &read.key, until);
+        let begun_micros = self.clock.now_micros();
+        let mut attempt = Attempt::begin(&self.links, &read.key, begun_micros, until);
         check_levels(attempt.placement().read.quorum, read.r, None)?;
         loop {
             match self.get_under(&attempt, read).await {

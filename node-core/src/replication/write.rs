@@ -13,42 +13,39 @@
 //! or something newer, each whichever it is: what overtook it need not be at W of them, but no read
 //! of R replicas can find anything older than this write. Sending again until all W take this very
 //! version was the other way; there a writer far from the replicas loses to nearer ones for ever.
+//!
+//! The rule of versions: **a write whose version may have been seen gets no other.** Whoever read it
+//! may have written what is newer, and that may be acknowledged; under a higher version this write
+//! would come back from below it. So what may have happened between two sendings decides:
+//! - the key moved, or too few judged it: where no replica took the record, it may go above whatever
+//!   is newer, as nobody saw it. Where N−W+1 voters took it, whatever is newer is concurrent and
+//!   settles the write. Else it cannot be told which of both it is, and the client is told that the
+//!   outcome is unknown ([`OVERTAKEN`]).
+//! - nothing: within one sending the second version stands, though a read may have found the first
+//!   one at the replica that took it and brought it to others, and another write have followed, all
+//!   between two replicas' answers. To refuse there would be to refuse whoever's clock is behind.
 
-use std::{
-    sync::{Arc, atomic::Ordering},
-    time::Duration,
-};
+use std::{sync::atomic::Ordering, time::Duration};
 
 use bytes::Bytes;
-use futures::{StreamExt, future::BoxFuture, stream::FuturesUnordered};
-use tako_flatbuf::{PutOutcome, Record, RecordHead, Request, Response, RpcError};
-use tako_types::{ErrorKind, Kind, NodeId, StoredKey, Version, limits::REQUEST_DEADLINE};
-use tokio::time::{Instant, sleep, timeout_at};
+use tako_flatbuf::{Record, RecordHead};
+use tako_types::{Kind, StoredKey, Version};
+use tokio::time::{Instant, timeout_at};
 
+pub(crate) use self::place::put_until;
+use self::place::{Count, Placed, Trace};
 use super::{
     RequestError, Serving,
     attempt::{Attempt, Halt},
     check_levels,
-    quorum::{Newer, Outcome, Tally},
-    reason,
+    quorum::Newer,
 };
-use crate::links::Links;
+
+mod place;
 
 /// Times a write is sent again above a promise before the client is told.
 const PROMISED_MAX: usize = 4;
-/// Milliseconds a client waits whose timestamp lies below a promise.
-const PROMISE_WAIT_MS: u64 = 1_000;
-const RECOVERING: &str = "too many replicas are recovering";
-const OVERTAKEN: &str = "replicas were recovering, and something newer came meanwhile";
-/// Pauses before a record that W hold is sent again to replicas that do not judge yet. It takes a
-/// replica the opening of a view to come so far, after a start or a document that asks for one.
-const UNJUDGED_PAUSES: [Duration; 5] = [
-    Duration::from_millis(50),
-    Duration::from_millis(100),
-    Duration::from_millis(200),
-    Duration::from_millis(400),
-    Duration::from_millis(800),
-];
+const OVERTAKEN: &str = "it may have been seen, and something newer came meanwhile";
 
 /// A client's write.
 #[derive(Debug, Clone)]
@@ -103,33 +100,6 @@ enum Stamp {
     WriteBack,
 }
 
-/// How one attempt to place a record ended.
-enum Placed {
-    Done,
-    /// Something newer is held: by some where that settles it, else this is the highest version
-    /// that any write complete before this one began may have.
-    Superseded(Version),
-    /// A replica promised this ballot to a conditional write.
-    Promised(Version),
-    /// A newer document demands other sets; some replicas may hold the record.
-    Moved,
-    TooFew {
-        got: usize,
-        need: usize,
-        reason: String,
-        busy: bool,
-    },
-}
-
-/// W of each set hold the record, but too few of them judge yet.
-#[derive(Clone, Copy)]
-struct Unjudged {
-    got: usize,
-    need: usize,
-}
-
-type Answers = FuturesUnordered<BoxFuture<'static, (NodeId, Result<PutOutcome, Halt<RpcError>>)>>;
-
 impl Serving {
     /// Writes a record to W replicas and answers; the other replicas get it behind the answer.
     ///
@@ -145,7 +115,8 @@ impl Serving {
 
     async fn put_before(&self, write: &Write, until: Instant) -> Result<Written, RequestError> {
         self.metrics.writes.fetch_add(1, Ordering::Relaxed);
-        let mut attempt = Attempt::begin(&self.links, &write.key, until);
+        let begun_micros = self.clock.now_micros();
+        let mut attempt = Attempt::begin(&self.links, &write.key, begun_micros, until);
         check_levels(attempt.placement().read.quorum, None, write.w)?;
         let stamp = write.timestamp_micros.map_or(Stamp::Own, |_| Stamp::Client);
         let mut version = match write.timestamp_micros {
@@ -165,34 +136,48 @@ impl Serving {
         // A client's own timestamp is never changed: whatever is newer wins.
         let mut newer = if stamp == Stamp::Own { Newer::Refuses } else { Newer::Settles };
         let mut promised = 0;
+        // Replicas may hold it under the version that it has, from before it began again.
+        let mut seen: Option<Count> = None;
         loop {
             let content_type = write.content_type.as_deref();
             let record =
                 Record::encode(&write.key, write.head(version), content_type, &write.value);
             let how = (stamp, newer);
-            match self.place(&attempt, record, write.w, how).await {
+            match (self.place(&attempt, record, write.w, how).await, seen) {
                 // The same write: its version stays, and what it knows of others' writes as well.
-                Placed::Moved => attempt = attempt.begin_again(&self.links)?,
-                Placed::Done => return Ok(Written { version, won: true }),
+                (Placed::Moved(trace), _) => {
+                    attempt = attempt.begin_again(&self.links)?;
+                    match trace {
+                        Trace::None => {}
+                        Trace::Some(count) => seen = Some(count),
+                        Trace::Newest(count) => (seen, newer) = (Some(count), Newer::Settles),
+                    }
+                }
+                (Placed::Done, _) => return Ok(Written { version, won: true }),
+                (Placed::Superseded(winner), _) if newer == Newer::Settles => {
+                    return Ok(Written { version: winner, won: false });
+                }
+                // See the module: under another version it could come back from below what followed.
+                (Placed::Superseded(_) | Placed::Promised(_), Some(Count { got, need })) => {
+                    let reason = OVERTAKEN.to_owned();
+                    return Err(RequestError::TooFewAcks { got, need, reason });
+                }
                 // A promise is no record: nothing is held that this write could settle for.
-                Placed::Promised(_) if promised == PROMISED_MAX => {
+                (Placed::Promised(_), _) if promised == PROMISED_MAX => {
                     return Err(RequestError::Contended);
                 }
-                Placed::Promised(ballot) => {
+                (Placed::Promised(ballot), _) => {
                     promised += 1;
                     version = self.above(ballot).await?;
                 }
-                Placed::Superseded(winner) if newer == Newer::Settles => {
-                    return Ok(Written { version: winner, won: false });
-                }
-                Placed::Superseded(winner) => {
+                (Placed::Superseded(winner), _) => {
                     version = self.above(winner).await?;
                     newer = Newer::Settles;
                 }
-                Placed::TooFew { reason, busy: true, .. } => {
+                (Placed::TooFew { reason, busy: true, .. }, _) => {
                     return Err(RequestError::Busy(reason));
                 }
-                Placed::TooFew { got, need, reason, busy: false } => {
+                (Placed::TooFew { got, need, reason, busy: false }, _) => {
                     return Err(RequestError::TooFewAcks { got, need, reason });
                 }
             }
@@ -209,158 +194,20 @@ impl Serving {
         }
     }
 
-    /// A record for a replica, which must not take it long after this moment: half the grace from
-    /// now every tombstone that may be above it is still there.
-    fn put_request(&self, attempt: &Attempt, record: Record, stamp: Stamp) -> Request {
-        let grace = attempt.document.config.cluster.tombstone_grace;
-        let life = (grace / 2).max(REQUEST_DEADLINE);
-        let life_micros = u64::try_from(life.as_micros()).unwrap_or(u64::MAX);
-        let until_micros = self.clock.now_micros().saturating_add(life_micros);
-        let (partition, repair) = (attempt.p, stamp == Stamp::WriteBack);
-        Request::Put { partition, record, repair, until_micros }
-    }
-
-    /// Sends one record to all replicas; done at W acknowledgements of each set. Where only judges
-    /// are lacking, a few times: to take the same record again is nothing to a replica.
-    async fn place(
-        &self,
-        attempt: &Attempt,
-        record: Record,
-        w: Option<usize>,
-        how: (Stamp, Newer),
-    ) -> Placed {
-        let mut pauses = UNJUDGED_PAUSES.into_iter();
-        let mut held: Option<Unjudged> = None;
-        loop {
-            let placed = self.place_once(attempt, record.clone(), w, how).await;
-            let Unjudged { got, need } = match (placed, held) {
-                // W showed the record meanwhile. Whoever read it may have written what is newer, and
-                // another version of this write would bury that.
-                (Ok(Placed::Superseded(_) | Placed::Promised(_)), Some(Unjudged { got, need }))
-                    if how.1 == Newer::Refuses =>
-                {
-                    return too_few(got, need, OVERTAKEN.to_owned(), false);
-                }
-                (Ok(placed), _) => return placed,
-                (Err(unjudged), _) => *held.insert(unjudged),
-            };
-            let Some(pause) = pauses.next() else {
-                return too_few(got, need, RECOVERING.to_owned(), false);
-            };
-            sleep(pause).await;
-        }
-    }
-
-    async fn place_once(
-        &self,
-        attempt: &Attempt,
-        record: Record,
-        w: Option<usize>,
-        (stamp, newer): (Stamp, Newer),
-    ) -> Result<Placed, Unjudged> {
-        let (set, also) = attempt.needs(w);
-        let bytes = record.bytes().len();
-        let put = self.put_request(attempt, record, stamp);
-        if let ([only], None) = (set.members, also)
-            && self.links.is_local(only)
-        {
-            // The request's own end comes first.
-            let call_time = 2 * attempt.until.saturating_duration_since(Instant::now());
-            let placed = match attempt.call(&self.links, only, call_time, put).await {
-                Ok(Response::Put(PutOutcome::Accepted { voting: true, .. })) => Placed::Done,
-                Ok(Response::Put(PutOutcome::Superseded { version })) => {
-                    Placed::Superseded(version)
-                }
-                Ok(Response::Put(PutOutcome::Promised { version })) if stamp == Stamp::Own => {
-                    Placed::Promised(version)
-                }
-                Ok(Response::Put(PutOutcome::Promised { .. })) => {
-                    too_few(0, 1, reason(&under_promise()), true)
-                }
-                Ok(_) => return Err(Unjudged { got: 1, need: 1 }),
-                Err(Halt::Moved) => Placed::Moved,
-                Err(Halt::Failed(error)) => {
-                    too_few(0, 1, reason(&error), error.kind == ErrorKind::Busy)
-                }
-            };
-            return Ok(placed);
-        }
-        let call_time = Self::call_deadline(attempt.until, bytes);
-        let send = |node: &NodeId| send(&self.links, attempt, node, put.clone(), call_time);
-        let mut answers: Answers = attempt.writers().map(send).collect();
-        let mut tally = Tally::new(set, also, newer);
-        let mut last_error: Option<RpcError> = None;
-        let mut winner: Option<Version> = None;
-        while let Some((node, answer)) = answers.next().await {
-            match answer {
-                Ok(PutOutcome::Accepted { incarnation, voting, known }) => {
-                    for void in tally.ack(&node, incarnation, voting, &known) {
-                        self.metrics.void_acks.fetch_add(1, Ordering::Relaxed);
-                        answers.push(send(&void));
-                    }
-                }
-                Ok(PutOutcome::Superseded { version }) => {
-                    winner = winner.max(Some(version));
-                    tally.newer(&node);
-                }
-                Ok(PutOutcome::Promised { version }) => {
-                    if stamp == Stamp::Own {
-                        // Send above it at once; what was accepted of this one is older and
-                        // gives way.
-                        self.rest_behind(answers).await;
-                        return Ok(Placed::Promised(version));
-                    }
-                    tally.fail(&node);
-                    last_error = Some(under_promise());
-                }
-                // Not to be waited for: the next attempt sends it to all of them again.
-                Err(Halt::Moved) => return Ok(Placed::Moved),
-                Err(Halt::Failed(error)) => {
-                    tally.fail(&node);
-                    last_error = Some(error);
-                }
-            }
-            let outcome = tally.outcome();
-            if outcome == Outcome::Reached {
-                self.rest_behind(answers).await;
-                let overtaken = winner.filter(|_| newer == Newer::Settles);
-                return Ok(overtaken.map_or(Placed::Done, Placed::Superseded));
-            }
-            if newer == Newer::Refuses
-                && let Some(winner) = winner
-                && tally.knows_newest()
-            {
-                // Send above it at once; what was accepted of this one is older and gives way.
-                self.rest_behind(answers).await;
-                return Ok(Placed::Superseded(winner));
-            }
-            if outcome == Outcome::Impossible {
-                break;
-            }
-        }
-        let (got, need) = tally.progress();
-        if tally.lacks_judges() {
-            return Err(Unjudged { got, need });
-        }
-        let busy = last_error.as_ref().is_some_and(|error| error.kind == ErrorKind::Busy);
-        let reason = last_error.map_or_else(|| RECOVERING.to_owned(), |e| reason(&e));
-        Ok(too_few(got, need, reason, busy))
-    }
-
-    async fn rest_behind(&self, mut answers: Answers) {
-        if !answers.is_empty() {
-            self.finish_later(async move { while answers.next().await.is_some() {} }).await;
-        }
-    }
-
     /// Writes a record as it is to W replicas of each set: what was found damaged elsewhere.
+    /// `found_micros`: by this node's clock, from before it was looked for.
     ///
     /// # Errors
     /// [`RequestError`]; it may be at some replicas then.
-    pub async fn repair(&self, record: Record, deadline: Duration) -> Result<(), RequestError> {
+    pub async fn repair(
+        &self,
+        record: Record,
+        found_micros: u64,
+        deadline: Duration,
+    ) -> Result<(), RequestError> {
         let until = Instant::now() + deadline;
         let work = async {
-            let mut attempt = Attempt::begin(&self.links, &record.key(), until);
+            let mut attempt = Attempt::begin(&self.links, &record.key(), found_micros, until);
             loop {
                 match self.write_back(&attempt, record.clone()).await {
                     Ok(()) => return Ok(()),
@@ -388,37 +235,10 @@ impl Serving {
             Placed::Done | Placed::Superseded(_) => Ok(()),
             // Not for a write-back: promises do not stop it.
             Placed::Promised(_) => Err(RequestError::Contended.into()),
-            Placed::Moved => Err(Halt::Moved),
+            Placed::Moved(_) => Err(Halt::Moved),
             Placed::TooFew { got, need, reason, .. } => {
                 Err(RequestError::TooFewVotes { got, need, reason }.into())
             }
         }
     }
-}
-
-fn too_few(got: usize, need: usize, reason: String, busy: bool) -> Placed {
-    Placed::TooFew { got, need, reason, busy }
-}
-
-/// A write that must keep its version met a promise above it; it ends within seconds as a rule.
-fn under_promise() -> RpcError {
-    RpcError::busy("a conditional write above this timestamp is under way", PROMISE_WAIT_MS)
-}
-
-fn send(
-    links: &Arc<Links>,
-    attempt: &Attempt,
-    node: &NodeId,
-    put: Request,
-    deadline: Duration,
-) -> BoxFuture<'static, (NodeId, Result<PutOutcome, Halt<RpcError>>)> {
-    let (links, attempt, node) = (links.clone(), attempt.clone(), node.clone());
-    Box::pin(async move {
-        let answer = match attempt.call(&links, &node, deadline, put).await {
-            Ok(Response::Put(outcome)) => Ok(outcome),
-            Ok(_) => Err(RpcError::new(ErrorKind::Internal, "answered something else").into()),
-            Err(halt) => Err(halt),
-        };
-        (node, answer)
-    })
 }

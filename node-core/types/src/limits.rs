@@ -45,6 +45,10 @@ pub const REQUEST_DEADLINE: Duration = Duration::from_secs(10);
 /// Time one call to a peer may take before the peer is called unreachable for this request.
 pub const CALL_DEADLINE: Duration = Duration::from_secs(2);
 
+/// How long a call waits at a replica for the newer configuration that its caller goes by: to fetch
+/// it takes one call to a peer, and the caller waits [`CALL_DEADLINE`] in all.
+pub const CATCH_UP_MAX: Duration = Duration::from_secs(1);
+
 /// Time a replica waits for the object store within one read.
 pub const STORE_DEADLINE: Duration = Duration::from_secs(8);
 
@@ -122,6 +126,7 @@ pub const BUCKET_WEIGHT_MAX: f64 = 1_000.0;
 
 const _: () = assert!(CONFIGURATION_BYTES_MAX < PUBLISHED_BYTES_MAX);
 const _: () = assert!(HEALING_BYTES_PER_SECOND_MIN < HEALING_BYTES_PER_SECOND_MAX);
+const _: () = assert!(CATCH_UP_MAX.as_secs() < CALL_DEADLINE.as_secs());
 const _: () = assert!(FETCH_BYTES_MAX < FRAME_BYTES_MAX);
 // A Tail entry is at most a key, 16 bytes of version, 8 of LSN, 4 of crc and 4 of length; the
 // count alone does not bound the bytes, so a Tail answer is cut by bytes as well.

@@ -3,7 +3,10 @@
 //! Invariant: checkpoints first, then the document, create-only; to delete, the document first. So
 //! every document names checkpoints that are there. Checkpoints without a document (a create or a
 //! delete that was cut short) bear the backup's name, by which the next create or delete of it, or
-//! any create an hour later, removes them. One name is to be worked on by one process at a time.
+//! any create an hour later, removes them. So no create goes on that began more than half an hour
+//! ago: by then each knows of every backup whose checkpoints it takes for old, and none commits what
+//! another may have taken away. The clocks of who makes backups may differ by the other half hour.
+//! One name is to be worked on by one process at a time.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -29,6 +32,8 @@ pub(crate) const DOCUMENT: &str = "document";
 const COUNTS: &str = "counts";
 /// A checkpoint of a backup that has no document by then is of a create that ended early.
 const ORPHAN_AGE: Duration = Duration::from_secs(3_600);
+/// A create that takes longer, as its process stood still, is given up.
+const CREATE_AGE_MAX: Duration = Duration::from_secs(ORPHAN_AGE.as_secs() / 2);
 
 /// What a backup is to say besides.
 #[derive(Debug, Clone, Default)]
@@ -57,14 +62,17 @@ impl Backups {
     /// LIST and some ten GET.
     ///
     /// # Errors
-    /// [`BackupError::Exists`] when there is one of that name. After any other error it may be
-    /// there or not; [`Self::find`] tells. A repeat removes what is left of an earlier attempt.
+    /// [`BackupError::Exists`] when there is one of that name; [`BackupError::TookTooLong`] when it
+    /// stood still meanwhile. After any other error it may be there or not; [`Self::find`] tells. A
+    /// repeat removes what is left of an earlier attempt.
     pub async fn create(
         &self,
         name: &BackupName,
         about: About,
         observe: Observer<'_>,
     ) -> Result<Backup, BackupError> {
+        // Before anything is looked at.
+        let created_micros = self.clock.now_micros();
         let known = Self::names_in(self.store()).await?;
         if known.contains(name) {
             return Err(exists(name));
@@ -75,7 +83,6 @@ impl Backups {
         };
         // Counts without a document are of an older backup of that name.
         self.store().delete(&self.object(name, COUNTS)).await?;
-        let created_micros = self.clock.now_micros();
         let known = known.iter().map(BackupName::checkpoint).collect();
         let mark = Mark { name: &name.checkpoint(), lifetime: None, known: Some(&known) };
         let marked = self.mark_all(mark, observe).await;
@@ -89,6 +96,10 @@ impl Backups {
         let ids = |held: &BTreeMap<PartitionId, Held>| {
             held.iter().map(|(p, held)| (*p, held.checkpoint.id)).collect::<Vec<_>>()
         };
+        if let Err(error) = self.check_age(created_micros) {
+            self.unmark_all(ids(&partitions)).await;
+            return Err(error);
+        }
         let backup = Backup {
             name: name.clone(),
             cluster,
@@ -98,8 +109,16 @@ impl Backups {
             not_stepped: about.not_stepped,
             configuration: about.configuration,
         };
-        match self.store().create(&self.object(name, DOCUMENT), backup.encode()).await? {
-            Published::Written => {}
+        let document = self.object(name, DOCUMENT);
+        match self.store().create(&document, backup.encode()).await? {
+            Published::Written => {
+                // Its checkpoints may have gone between the last look at the time and this.
+                if let Err(error) = self.check_age(created_micros) {
+                    self.store().delete(&document).await?;
+                    self.unmark_all(ids(&backup.partitions)).await;
+                    return Err(error);
+                }
+            }
             Published::Exists(_) => {
                 self.unmark_all(ids(&backup.partitions)).await;
                 return Err(exists(name));
@@ -202,6 +221,15 @@ impl Backups {
             self.store().create(&path, counts.encode()).await?;
         }
         Ok(())
+    }
+
+    /// Refuses to go on with a create that began too long ago.
+    fn check_age(&self, created_micros: u64) -> Result<(), BackupError> {
+        let age = Duration::from_micros(self.clock.now_micros().saturating_sub(created_micros));
+        if age <= CREATE_AGE_MAX {
+            return Ok(());
+        }
+        Err(BackupError::TookTooLong { age, max: CREATE_AGE_MAX })
     }
 
     fn object(&self, name: &BackupName, part: &str) -> Path {

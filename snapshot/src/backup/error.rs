@@ -1,5 +1,7 @@
 //! Why a backup or restore did not come about.
 
+use std::time::Duration;
+
 use tako_types::{ErrorKind, PartitionId};
 
 use crate::{SnapshotError, StoreError};
@@ -24,6 +26,14 @@ pub enum BackupError {
         partition: PartitionId,
         /// What was found.
         what: String,
+    },
+    /// It began so long ago that what it made may have been taken for left over.
+    #[error("it took {age:?}, and nothing that takes longer than {max:?} is kept: try again")]
+    TookTooLong {
+        /// How long it took.
+        age: Duration,
+        /// How long it may take.
+        max: Duration,
     },
     /// The copy does not hold what the source holds.
     #[error("{0}")]
@@ -63,6 +73,7 @@ impl BackupError {
             Self::Invalid(_) => ErrorKind::Invalid,
             Self::NotFound(_) => ErrorKind::NotFound,
             Self::Exists(_) => ErrorKind::Conflict,
+            Self::TookTooLong { .. } => ErrorKind::Deadline,
             Self::Damaged { .. } | Self::Differs(_) => ErrorKind::Corrupt,
             Self::Partition { source, .. } | Self::Snapshot(source) => source.kind(),
             Self::Store(error) => error.kind(),

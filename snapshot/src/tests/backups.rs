@@ -345,3 +345,55 @@ async fn what_a_create_left_that_nobody_repeats_goes_with_any_other_an_hour_late
     assert_eq!(world.named_checkpoints(&node).await, 2, "those with a document");
     node.close().await;
 }
+
+/// A world with one step, and what a create comes to during which `meanwhile` happens.
+async fn create_during(
+    world: &World,
+    meanwhile: impl Fn() + Sync,
+) -> Result<Backup, crate::backup::BackupError> {
+    world.named().await;
+    let node = world.node().await;
+    let mut writer = node.writer(P).await.expect("a writer");
+    writer.step(step(vec![row("a", 1, "x", true)], 1)).await.expect("a step");
+    writer.close().await;
+    node.close().await;
+    world.backups().await.create(&name("late"), About::default(), &|_| meanwhile()).await
+}
+
+async fn is_nothing_left_of_it(world: &World) {
+    let node = world.node().await;
+    assert_eq!(world.named_checkpoints(&node).await, 0);
+    assert_eq!(world.store.names("backups").await.expect("a list"), [""; 0]);
+    node.close().await;
+}
+
+#[tokio::test]
+async fn a_create_that_stood_still_for_so_long_that_others_may_clean_up_after_it_commits_nothing() {
+    let world = World::memory();
+    let error = create_during(&world, || world.clock.by_minutes(31)).await.expect_err("too late");
+    assert_eq!(error.kind(), ErrorKind::Deadline, "{error}");
+    assert!(error.to_string().contains("try again"), "{error}");
+    is_nothing_left_of_it(&world).await;
+
+    let world = World::memory();
+    create_during(&world, || world.clock.by_minutes(29)).await.expect("in time");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_create_that_stood_still_while_its_document_was_written_takes_it_back() {
+    let world = World::memory();
+    let marked = tokio::sync::Notify::new();
+    let creating = create_during(&world, || {
+        world.fault.slow(Some(Duration::from_millis(10)));
+        marked.notify_one();
+    });
+    let stands_still = async {
+        marked.notified().await;
+        tokio::time::sleep(Duration::from_millis(1)).await;
+        world.clock.by_hours(2);
+    };
+    let (created, ()) = tokio::join!(creating, stands_still);
+    let error = created.expect_err("others may have taken its checkpoints away");
+    assert_eq!(error.kind(), ErrorKind::Deadline, "{error}");
+    is_nothing_left_of_it(&world).await;
+}

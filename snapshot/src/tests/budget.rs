@@ -1,7 +1,7 @@
 //! What steps, reads and rest cost in requests (DESIGN section 6, "Measured budget").
 
 use super::*;
-use crate::settings::COMPACT_FROM_TABLES;
+use crate::{PartitionWriter, settings::COMPACT_FROM_TABLES};
 
 /// About a MiB of fresh rows.
 fn big_step(n: u64) -> StepInput {
@@ -108,17 +108,23 @@ async fn a_get_of_a_plain_row_reads_one_block_however_many_tables_there_are() {
     }
 }
 
+/// A writer that has made so many steps that their tables were compacted again and again.
+async fn sixty_steps(node: &Snapshots) -> PartitionWriter {
+    let mut writer = node.writer(P).await.expect("a writer");
+    for n in 1..=60 {
+        writer.step(step(vec![row(&format!("{n}"), n, "x", true)], n)).await.expect("a step");
+        writer.maintain().await.expect("maintenance");
+    }
+    writer
+}
+
 #[tokio::test]
-async fn a_start_or_a_take_over_asks_little_however_many_steps_there_were() {
+async fn after_many_steps_a_start_a_collection_and_a_take_over_ask_little() {
     for world in World::all() {
         let node = world.node().await;
-        let mut writer = node.writer(P).await.expect("a writer");
-        for n in 1..=60 {
-            writer.step(step(vec![row(&format!("{n}"), n, "x", true)], n)).await.expect("a step");
-            writer.maintain().await.expect("maintenance");
-        }
+        let mut writer = sixty_steps(&node).await;
         // With the last step's lease, and where that is over.
-        for (hours, puts) in [(0, 0), (2, 1)] {
+        for (hours, puts) in [(0, 0), (3, 1)] {
             world.clock.by_hours(hours);
             let cold = world.node().await;
             let before = world.store.counts();
@@ -126,36 +132,26 @@ async fn a_start_or_a_take_over_asks_little_however_many_steps_there_were() {
             let cost = world.store.counts().since(&before);
             println!("start, {hours} h later: {cost:?}");
             assert!(cost.puts == puts && cost.lists <= 3 && cost.gets <= 16, "{cost:?}");
-            let before = world.store.counts();
-            let next = cold.writer_after(P, reader.writer_epoch()).await.expect("a take-over");
-            let cost = world.store.counts().since(&before);
-            println!("take-over: {cost:?}");
-            assert!(cost.puts_and_lists() <= 6 && cost.gets <= 20, "{cost:?}");
-            drop(next);
+            reader.close().await;
             cold.close().await;
         }
-        node.close().await;
-    }
-}
-
-#[tokio::test]
-async fn a_collection_asks_for_each_file_it_deletes_and_little_besides() {
-    for world in World::all() {
-        let node = world.node().await;
-        let mut writer = node.writer(P).await.expect("a writer");
-        for n in 1..=60 {
-            writer.step(step(vec![row(&format!("{n}"), n, "x", true)], n)).await.expect("a step");
-            writer.maintain().await.expect("maintenance");
-        }
-        world.clock.by_hours(3);
         writer.step(step(vec![row("later", 100, "x", true)], 100)).await.expect("a step");
         let before = world.store.counts();
         assert!(writer.maintain().await.expect("maintenance").collected);
         let cost = world.store.counts().since(&before);
-        println!("collection after 60 steps: {cost:?}");
-        assert!(cost.deletes >= 60, "{cost:?}");
+        println!("collection: {cost:?}");
+        assert!(cost.deletes >= 60, "one for each file that goes: {cost:?}");
         assert!(cost.puts_and_lists() <= 12, "{cost:?}");
         assert!(cost.gets <= 30 + cost.deletes, "{cost:?}");
+
+        let cold = world.node().await;
+        let before = world.store.counts();
+        let next = cold.writer(P).await.expect("a take-over");
+        let cost = world.store.counts().since(&before);
+        println!("take-over: {cost:?}");
+        assert!(cost.puts_and_lists() <= 6 && cost.gets <= 20, "{cost:?}");
+        drop(next);
+        cold.close().await;
         node.close().await;
     }
 }

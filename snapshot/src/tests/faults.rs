@@ -1,5 +1,6 @@
 //! A store that fails at any call, answers late, or loses answers.
 
+use object_store::ObjectStoreExt as _;
 use tako_types::{ErrorKind, StepNumber};
 
 use super::*;
@@ -168,4 +169,39 @@ async fn rules_count_matching_calls_only_and_scripts_run_once() {
     world.fault.clear();
     assert!(exists("a/3").await);
     assert_eq!(world.store.counts().puts, 5);
+}
+
+/// What a task came to that may never give way, and how long that took at most.
+fn within<T: Send + 'static>(
+    limit: Duration,
+    work: impl Future<Output = T> + Send + 'static,
+) -> Option<T> {
+    let (done, result) = std::sync::mpsc::channel();
+    std::thread::spawn(move || {
+        let runtime = tokio::runtime::Builder::new_current_thread();
+        let runtime = { runtime }.enable_time().start_paused(true).build().expect("a runtime");
+        let _ = done.send(runtime.block_on(work));
+    });
+    result.recv_timeout(limit).ok()
+}
+
+#[test]
+fn a_database_with_a_file_that_is_no_manifest_is_not_waited_for_for_ever_and_named() {
+    let opened = within(Duration::from_secs(20), async {
+        let world = World::memory();
+        let path = world.store.path("partitions/5-3/db/manifest/1.manifest");
+        world.store.object_store().put(&path, "junk".into()).await.expect("written");
+        let node = world.node().await;
+        // Memory answers at once, so time passes only by hand.
+        let hour = async { tokio::time::advance(Duration::from_secs(3_600)).await };
+        let (writer, ()) = tokio::join!(node.writer(P), hour);
+        let hour = async { tokio::time::advance(Duration::from_secs(3_600)).await };
+        let (reader, ()) = tokio::join!(node.reader_latest(P), hour);
+        (writer.map(drop), reader.map(drop))
+    });
+    let (writer, reader) = opened.expect("it asks for ever and gives way to nobody");
+    for error in [writer.expect_err("no database"), reader.expect_err("no database")] {
+        assert_eq!(error.kind(), ErrorKind::Deadline, "{error}");
+        assert!(error.to_string().starts_with("partitions/5-3/db was not opened"), "{error}");
+    }
 }

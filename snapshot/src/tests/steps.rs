@@ -115,21 +115,6 @@ async fn a_second_writer_fences_the_first_and_nothing_later_of_it_is_seen() {
 }
 
 #[tokio::test]
-async fn of_two_that_miss_the_same_snapshotter_only_one_takes_over() {
-    for world in World::all() {
-        let node = world.node().await;
-        let mut first = node.writer(P).await.expect("a writer");
-        let done = first.step(step(vec![row("a", 1, "x", true)], 1)).await.expect("a step");
-        let seen = node.reader_at(P, done.checkpoint).await.expect("a reader").writer_epoch();
-        let mut winner = node.writer_after(P, seen).await.expect("the faster one");
-        let error = node.writer_after(P, seen).await.err().expect("the slower one");
-        assert!(matches!(error, SnapshotError::Fenced), "{error:?}");
-        winner.step(step(Vec::new(), 2)).await.expect("the winner is not disturbed");
-        node.close().await;
-    }
-}
-
-#[tokio::test]
 async fn due_rows_come_in_time_order_and_can_be_dropped() {
     for world in World::all() {
         let node = world.node().await;

@@ -12,6 +12,7 @@ use tako_types::{
 
 use super::*;
 
+mod overtaken;
 mod reads;
 
 /// Nodes `n1` to `n3`.

@@ -221,3 +221,23 @@ async fn a_write_that_was_shown_before_enough_judged_is_not_sent_again_above_a_n
     let puts = fakes.replicas[0].puts();
     assert!(puts.iter().all(|(_, version)| *version < newer), "it would bury the newer one");
 }
+
+#[tokio::test(start_paused = true)]
+async fn a_repair_is_taken_only_for_half_of_the_grace_from_when_its_record_was_looked_for() {
+    let fakes = fakes(3).await;
+    let until = Arc::new(Mutex::new(Vec::new()));
+    for replica in &fakes.replicas {
+        let until = until.clone();
+        replica.answers(move |request| {
+            let Request::Put { until_micros, .. } = request else { return None };
+            until.lock().expect("no test panics holding it").push(*until_micros);
+            accepted()
+        });
+    }
+    let found_micros = 5;
+    fakes.serving.repair(record(1), found_micros, LONG).await.expect("all are there");
+    fakes.serving.finish().await;
+    let half_a_day = 12 * 3_600 * 1_000_000;
+    let until = until.lock().expect("no test panics holding it").clone();
+    assert_eq!(until, [found_micros + half_a_day; 3], "its tombstone may be purged by then");
+}

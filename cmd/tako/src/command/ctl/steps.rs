@@ -76,3 +76,49 @@ fn is_covered(p: PartitionId, held: &Held, standings: &Standings) -> bool {
         })
     })
 }
+
+#[cfg(test)]
+mod tests {
+    use tako_flatbuf::{NodeState, PartitionStanding, Standing};
+    use tako_types::{
+        StepNumber,
+        config::{Consistency, Quorum},
+    };
+
+    use super::*;
+
+    const P: PartitionId = PartitionId(0);
+
+    /// A node that holds `P` up to some LSN.
+    fn standing(recovered: bool) -> Standing {
+        let row = PartitionStanding {
+            partition: P,
+            holder: true,
+            adopted_lsn: None,
+            last_lsn: Lsn(5),
+            step: StepNumber(1),
+            uncovered: 1,
+            recovered,
+            voting: recovered,
+            coverage: Vec::new(),
+        };
+        let state = if recovered { NodeState::Serving } else { NodeState::Recovering };
+        let (incarnation, partitions) = (Incarnation(1), vec![row]);
+        Standing { epoch: 1, noted: 0, state, incarnation, partitions, more: false }
+    }
+
+    fn standings(of: [(&str, Standing); 2]) -> Standings {
+        of.into_iter().map(|(node, standing)| (NodeId::new(node), standing)).collect()
+    }
+
+    #[test]
+    fn a_recovering_node_is_not_counted_among_those_that_said_what_they_hold() {
+        let nodes: Vec<NodeId> = ["n1", "n2", "n3"].iter().map(|id| NodeId::new(id)).collect();
+        let set = ReplicaSet { quorum: Quorum::of(Consistency::Quorum, nodes.len()), nodes };
+        // The third is away: of two that vote, one has every write that was complete.
+        let both = standings([("n1", standing(true)), ("n2", standing(true))]);
+        assert!(is_heard(P, &set, &both));
+        let one = standings([("n1", standing(true)), ("n2", standing(false))]);
+        assert!(!is_heard(P, &set, &one), "what it lost may be in no step of the backup");
+    }
+}
