@@ -75,6 +75,9 @@ pub struct NodeOptions {
     pub upkeep: Upkeep,
     /// Size of a journal file ([`JOURNAL_FILE_BYTES`]).
     pub journal_file_bytes: u64,
+    /// Shortest interval of background healing, whatever the configuration says
+    /// ([`tako_types::limits::HEALING_INTERVAL_MIN`]).
+    pub healing_interval_min: Duration,
 }
 
 /// Why a node did not start.
@@ -328,7 +331,13 @@ impl Node {
         replica.attach(&snapshotter, &links);
         let serving = Serving::new(links.clone(), clock);
         serving.issue_below_ceiling_of(&identity);
-        let healer = Healer::new(serving.clone(), engine, snapshotter.clone(), identity.clone());
+        let healer = Healer::new(
+            serving.clone(),
+            engine,
+            snapshotter.clone(),
+            identity.clone(),
+            options.healing_interval_min,
+        );
         replica.attach_healer(&healer);
         let listener = options
             .network

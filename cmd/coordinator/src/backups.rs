@@ -6,6 +6,10 @@
 //! first by id. What fails is tried again and stands in `/status`. How a backup is made is the
 //! [`BackupStore`]'s affair.
 
+mod records;
+mod scheduled;
+mod steps;
+
 use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
 use async_trait::async_trait;
@@ -15,6 +19,7 @@ use tako_types::{
 };
 use tokio::time::{MissedTickBehavior, interval};
 
+pub use self::{records::RECORDS, scheduled::ScheduledBackups, steps::step_all};
 use crate::{
     StoreError,
     http::{Shared, Source},

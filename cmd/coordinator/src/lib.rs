@@ -26,7 +26,7 @@ mod publisher;
 mod server;
 mod store;
 
-pub use backups::{BackupStore, Schedule};
+pub use backups::{BackupStore, RECORDS, Schedule, ScheduledBackups, step_all};
 pub use coordinator::{Coordinator, CoordinatorOptions, InForce};
 pub use error::CoordinatorError;
 pub use migration::standings::{Nodes, Standings};

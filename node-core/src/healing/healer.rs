@@ -15,10 +15,7 @@ use tako_flatbuf::{
     JournalScrub, OrphanOrder, OrphanReport, PartitionScrub, RpcError, SCRUB_TEXT_BYTES_MAX,
     ScrubOrder, ScrubReport,
 };
-use tako_types::{
-    ErrorKind, NodeId, PartitionId,
-    limits::{FINDINGS_MAX, HEALING_INTERVAL_MIN},
-};
+use tako_types::{ErrorKind, NodeId, PartitionId, limits::FINDINGS_MAX};
 use tokio::{sync::Notify, time::Instant};
 use tokio_util::sync::CancellationToken;
 
@@ -62,6 +59,8 @@ pub struct Healer {
     pub(super) identity: Arc<IdentityKeeper>,
     pub(super) state: Mutex<State>,
     ordered: Notify,
+    /// The configuration may ask for less; this is waited for all the same.
+    interval_min: Duration,
 }
 
 impl Healer {
@@ -72,9 +71,10 @@ impl Healer {
         engine: Arc<Engine>,
         snapshotter: Arc<Snapshotter>,
         identity: Arc<IdentityKeeper>,
+        interval_min: Duration,
     ) -> Arc<Self> {
         let (state, ordered) = (Mutex::default(), Notify::new());
-        Arc::new(Self { serving, engine, snapshotter, identity, state, ordered })
+        Arc::new(Self { serving, engine, snapshotter, identity, state, ordered, interval_min })
     }
 
     /// Takes turns and orders until the shutdown.
@@ -178,7 +178,7 @@ impl Healer {
             let current = documents.borrow_and_update().clone();
             let deployment = current.config.active_deployment();
             let wait = if deployment.background_healing {
-                let interval = deployment.background_healing_interval.max(HEALING_INTERVAL_MIN);
+                let interval = deployment.background_healing_interval.max(self.interval_min);
                 let partitions = current.config.partitions;
                 if !calendar.as_ref().is_some_and(|it| it.is_of(interval, partitions)) {
                     calendar = None;

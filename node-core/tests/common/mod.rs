@@ -26,7 +26,7 @@ use tako_node_core::{
     replication::{Read, RequestError, Serving, Write, Written},
 };
 use tako_snapshot::{Store, Upkeep, fault::FaultStore};
-use tako_types::{Clock, Key, Kind, NodeId, StoredKey, SystemClock};
+use tako_types::{Clock, Key, Kind, NodeId, StoredKey, SystemClock, limits::HEALING_INTERVAL_MIN};
 use tempfile::TempDir;
 use tokio::time::{Instant, sleep};
 use tokio_util::sync::CancellationToken;
@@ -220,6 +220,7 @@ impl Cluster {
             },
             upkeep: Upkeep::default(),
             journal_file_bytes: self.journal_file_bytes,
+            healing_interval_min: HEALING_INTERVAL_MIN,
         }
     }
 

@@ -4,19 +4,19 @@
 //! A supervisor starts again what ends by itself. The file is the operator's: it is on the disk
 //! again before a coordinator whose disk was lost starts. Invariant: at the end, and whenever
 //! nothing is wrong for long enough, everybody has the newest document, and it is the last good
-//! file. What was seen on the way is judged by [`Epochs`]. Not here: when things go wrong; orders
-//! about migrations (`orders.rs`).
+//! file. What was seen on the way is judged by [`Epochs`]. Not here: when things go wrong; what becomes
+//! of the file (`file.rs`), orders about migrations (`orders.rs`), what is looked at (`seen.rs`).
 
+mod file;
 mod orders;
+mod seen;
 
 use std::{path::Path, sync::Arc, time::Duration};
 
 use parking_lot::Mutex;
-use tako_coordinator::{Coordinator, CoordinatorOptions, InForce};
-use tako_journal::{Blocking, replace_file};
-use tako_node_core::configuration::{ConfigCell, ConfigSource};
-use tako_snapshot::Store;
-use tako_types::config::{Config, Published};
+use tako_coordinator::{Coordinator, CoordinatorOptions, InForce, Schedule, ScheduledBackups};
+use tako_journal::Blocking;
+use tako_node_core::configuration::ConfigSource;
 use tokio::time::sleep;
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
@@ -28,7 +28,6 @@ use crate::{
     lines::Lines,
     network::SimNetwork,
     operator::Stand,
-    plan::{Half, NewFile},
     scenario::Scenario,
     settings::Settings,
     store::SimStore,
@@ -40,8 +39,6 @@ const FILE: &str = "tako.yaml";
 const START_AGAIN_AFTER: Duration = Duration::from_secs(2);
 /// Longest time that a piece of disk work takes.
 const DISK_WORK_MAX: Duration = Duration::from_millis(20);
-/// Longest time between the files of two coordinators.
-const FILES_APART_MAX: Duration = Duration::from_secs(5);
 
 /// One coordinator's machine.
 struct Place {
@@ -74,6 +71,7 @@ impl Wanted {
 }
 
 /// What coordinators have in common with the rest of the world.
+#[derive(Clone)]
 pub struct Surroundings {
     /// Between all hosts.
     pub network: SimNetwork,
@@ -157,13 +155,6 @@ impl Coordinators {
         &self.0.epochs
     }
 
-    fn allow(&self, wanted: &Wanted) {
-        // Settings always make a valid file; one that does not would never be seen published.
-        if let Ok(config) = Config::parse(&wanted.file(&self.0.scenario)) {
-            self.0.epochs.allow(config.sha256());
-        }
-    }
-
     /// Starts those that are down.
     pub fn start_all(&self) {
         for n in 0..self.0.scenario.coordinators {
@@ -185,8 +176,15 @@ impl Coordinators {
         let (id, life) = (place.id.clone(), place.life);
         let pace = Mutex::new(inner.chance.lock().part(&format!("disk work of {id} {life}")));
         let pace = move || pace.lock().time(Duration::ZERO, DISK_WORK_MAX);
+        let store = inner.around.store.view(&id, life);
+        let clock = inner.around.store.clock();
+        let schedule = Schedule {
+            store: Arc::new(ScheduledBackups::new(store.clone(), clock.clone())),
+            clock,
+        };
         let options = CoordinatorOptions {
-            store: Some(Arc::new(inner.around.store.view(&id, life))),
+            store: Some(Arc::new(store)),
+            backups: Some(schedule),
             disk: Arc::new(place.disk.clone()),
             blocking: Blocking::Here(Arc::new(pace)),
             ..CoordinatorOptions::new(
@@ -303,88 +301,6 @@ impl Coordinators {
         });
     }
 
-    /// Puts another file on the disks, at each a little later; first a half of it, if so wanted. A
-    /// bad one is taken back after a while.
-    pub fn configure(&self, file: &NewFile, half: Option<Half>, lasts: Duration) {
-        let inner = &self.0;
-        let (change, bytes) = {
-            let mut wanted = inner.wanted.lock();
-            wanted.change += 1;
-            let bytes = match file {
-                NewFile::Good(settings) => {
-                    wanted.settings = settings.clone();
-                    self.allow(&wanted);
-                    wanted.file(&inner.scenario).into_bytes()
-                }
-                NewFile::Bad(bad) => bad.file(&inner.scenario, &wanted.settings, &wanted.stand),
-            };
-            (wanted.change, bytes)
-        };
-        inner.around.counts.add(match file {
-            NewFile::Good(_) => "configuration changed",
-            NewFile::Bad(_) => "bad configuration",
-        });
-        if matches!(file, NewFile::Bad(_)) {
-            self.later(lasts, move |all| {
-                if all.0.wanted.lock().change == change {
-                    all.put_back();
-                }
-            });
-        }
-        self.spread(change, &bytes, half);
-    }
-
-    /// Puts a file on the disks, at each a little later.
-    fn spread(&self, change: u64, bytes: &[u8], half: Option<Half>) {
-        let inner = &self.0;
-        for n in 0..inner.scenario.coordinators {
-            let apart = match n {
-                0 => Duration::ZERO,
-                _ => inner.chance.lock().time(Duration::ZERO, FILES_APART_MAX),
-            };
-            let (all, bytes) = (self.clone(), bytes.to_vec());
-            inner.around.tasks.spawn(async move {
-                sleep(apart).await;
-                let Some(Half { share, lasts }) = half else {
-                    return all.put_file(n, change, &bytes);
-                };
-                let most = bytes.len().saturating_sub(1);
-                let length = (bytes.len() as f64 * share) as usize;
-                let part = &bytes[..length.min(most)];
-                all.put_file(n, change, part);
-                sleep(lasts).await;
-                // Who began goes on to the end, unless another file came in between.
-                let mut places = all.0.places.lock();
-                if places[n].file == part {
-                    all.0.around.counts.add("half a configuration");
-                    places[n].file = bytes;
-                    places[n].put_file();
-                }
-            });
-        }
-    }
-
-    /// The operator writes a file, unless there was another change since.
-    fn put_file(&self, n: usize, change: u64, bytes: &[u8]) {
-        if self.0.wanted.lock().change == change {
-            let mut places = self.0.places.lock();
-            places[n].file = bytes.to_vec();
-            places[n].put_file();
-        }
-    }
-
-    /// The last good file, everywhere.
-    fn put_back(&self) {
-        let (change, file) = {
-            let mut wanted = self.0.wanted.lock();
-            wanted.change += 1;
-            (wanted.change, wanted.file(&self.0.scenario))
-        };
-        for n in 0..self.0.scenario.coordinators {
-            self.put_file(n, change, file.as_bytes());
-        }
-    }
-
     /// Every fault ends, the last good file is everywhere, all run.
     pub fn settle(&self) {
         for n in 0..self.0.scenario.coordinators {
@@ -401,91 +317,11 @@ impl Coordinators {
         self.start_all();
     }
 
-    /// Notes what a process has in force, as long as it lives.
-    pub fn watch(&self, who: &str, config: &ConfigCell, dead: CancellationToken) {
-        let (epochs, who) = (self.0.epochs.clone(), who.to_owned());
-        let mut documents = config.subscribe();
-        self.0.around.tasks.spawn(async move {
-            loop {
-                let document = documents.borrow_and_update().clone();
-                epochs.in_force(&who, &document);
-                tokio::select! {
-                    biased;
-                    () = dead.cancelled() => return,
-                    changed = documents.changed() => {
-                        if changed.is_err() {
-                            return;
-                        }
-                    }
-                }
-            }
-        });
-    }
-
-    /// Whether the last good file is published and everybody has it: `others` are nodes' and
-    /// proxies' names and what they have in force.
-    ///
-    /// # Errors
-    /// Who has not.
-    pub async fn is_settled(&self, others: Vec<(String, Arc<Published>)>) -> Result<(), String> {
-        let newest = self.newest().await?.ok_or("nothing is published")?;
-        let wanted = self.0.wanted.lock().file(&self.0.scenario);
-        let wanted = Config::parse(&wanted).map_err(|error| error.to_string())?;
-        if newest.config.sha256() != wanted.sha256() {
-            return Err(format!("configuration {} is not the last file", newest.epoch));
+    /// Ends all.
+    pub fn end_all(&self) {
+        for n in 0..self.0.scenario.coordinators {
+            self.crash(n, Crash::Kept);
         }
-        if let Some(migration) = &newest.migration {
-            let phase = migration.phase.as_str();
-            return Err(format!("configuration {} is in {phase}", newest.epoch));
-        }
-        for place in self.0.places.lock().iter() {
-            let running = place.running.as_ref().and_then(|running| running.in_force.as_ref());
-            let Some(in_force) = running else { return Err(format!("{} is down", place.id)) };
-            let epoch = in_force.published().epoch;
-            if epoch != newest.epoch {
-                return Err(format!("{} is at {epoch}, not at {}", place.id, newest.epoch));
-            }
-        }
-        for (name, document) in others {
-            if document.epoch != newest.epoch {
-                let (has, newest) = (document.epoch, newest.epoch);
-                return Err(format!("{name} is at {has}, not at {newest}"));
-            }
-        }
-        Ok(())
-    }
-
-    fn backend(&self) -> Store {
-        Store::new(self.0.around.store.backend(), Default::default(), false)
-    }
-
-    /// The newest document in the store.
-    ///
-    /// # Errors
-    /// A document that makes no sense.
-    pub async fn newest(&self) -> Result<Option<Published>, String> {
-        let latest = self.backend().latest_config().await.map_err(|error| error.to_string())?;
-        let decoded = latest.map(|(_, bytes)| Published::decode(&bytes));
-        decoded.transpose().map_err(|error| format!("a published document: {error}"))
-    }
-
-    /// Looks at every document in the store.
-    ///
-    /// # Errors
-    /// A document that is not there or makes no sense.
-    pub async fn look_at_store(&self) -> Result<(), String> {
-        let newest = self.newest().await?.map_or(0, |document| document.epoch.number);
-        for number in 1..=newest {
-            let found = self.backend().config(number).await.map_err(|error| error.to_string())?;
-            let bytes = found.ok_or_else(|| format!("configuration {number} is not there"))?;
-            let document = Published::decode(&bytes)
-                .map_err(|error| format!("configuration {number}: {error}"))?;
-            if document.epoch.number != number {
-                return Err(format!("configuration {number} says it is {}", document.epoch));
-            }
-            self.0.epochs.seen("the store", &document);
-        }
-        Ok(())
     }
 
     /// Ends all, with nothing but another file left on their disks.
@@ -500,12 +336,5 @@ impl Coordinators {
             self.allow(&wanted);
         }
         self.put_back();
-    }
-}
-
-impl Place {
-    fn put_file(&self) {
-        // A disk whose process has just died takes nothing: the next one gets the file.
-        let _ = replace_file(&self.disk, Path::new(FOLDER), FILE, &self.file);
     }
 }

@@ -38,6 +38,17 @@ pub enum Crash {
     Empty,
 }
 
+/// Where a bit was flipped.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Flipped {
+    /// In which file.
+    pub path: PathBuf,
+    /// In which byte.
+    pub at: usize,
+    /// What that came to.
+    pub byte: u8,
+}
+
 #[derive(Debug)]
 struct State {
     /// Changes that still happen before the process ends.
@@ -225,8 +236,32 @@ impl SimDisk {
     ///
     /// For the time between two processes: what one that runs has read is not changed. Everything
     /// unsynced is on the disk from then on.
-    pub fn damage(&self, chance: &mut Chance) -> Option<(PathBuf, u64)> {
-        let mut state = self.0.state.lock();
+    pub fn damage(&self, chance: &mut Chance) -> Option<Flipped> {
+        let files = self.journal_files();
+        self.flip(&files, chance)
+    }
+
+    /// Flips one bit in the used part of a journal file that no entry goes into any more, though
+    /// the process runs; says where.
+    pub fn rot(&self, chance: &mut Chance) -> Option<Flipped> {
+        let mut files = self.journal_files();
+        // Of the last two one is written to, and one may be getting its end.
+        files.truncate(files.len().saturating_sub(2));
+        self.flip(&files, chance)
+    }
+
+    /// Whether a bit that was flipped still is.
+    #[must_use]
+    pub fn is_flipped(&self, Flipped { path, at, byte }: &Flipped) -> bool {
+        let mut is = false;
+        if self.0.live.paths().contains(path) {
+            self.0.live.edit(path, |bytes| is = bytes.get(*at) == Some(byte));
+        }
+        is
+    }
+
+    /// The journal's files that hold something, by their numbers, and how much.
+    fn journal_files(&self) -> Vec<(PathBuf, usize)> {
         let live = &self.0.live;
         let used = |path: &PathBuf| {
             let mut used = 0;
@@ -236,18 +271,27 @@ impl SimDisk {
             (path.extension().is_some_and(|kind| kind == "log") && 0 < used)
                 .then(|| (path.clone(), used))
         };
-        let files: Vec<(PathBuf, usize)> = live.paths().iter().filter_map(used).collect();
+        live.paths().iter().filter_map(used).collect()
+    }
+
+    fn flip(&self, files: &[(PathBuf, usize)], chance: &mut Chance) -> Option<Flipped> {
+        let mut state = self.0.state.lock();
+        let live = &self.0.live;
         if files.is_empty() {
             return None;
         }
-        let (path, used) = chance.pick(&files).clone();
+        let (path, used) = chance.pick(files).clone();
         let within = if chance.yes(0.5) { used.min(END_BYTES) } else { used };
         let at = used - within + chance.below(within);
         let bit = 1 << chance.below(8);
-        live.edit(&path, |bytes| bytes[at] ^= bit);
+        let mut byte = 0;
+        live.edit(&path, |bytes| {
+            bytes[at] ^= bit;
+            byte = bytes[at];
+        });
         self.0.restart_record(&mut state);
         self.0.counts.add("bit flipped");
-        Some((path, at as u64))
+        Some(Flipped { path, at, byte })
     }
 
     /// The files as they are, for checkers; changes nothing when changed.

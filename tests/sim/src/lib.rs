@@ -9,6 +9,7 @@
 //! The production code runs; what it gets from outside is simulated here. One thread, tokio's
 //! paused time, every chance from the seed: a seed replays exactly.
 
+pub mod archive;
 pub mod chance;
 pub mod client;
 pub mod clock;
@@ -18,6 +19,7 @@ pub mod coordinators;
 pub mod counts;
 pub mod disk;
 pub mod door;
+pub mod drawn;
 pub mod dump;
 pub mod entropy;
 pub mod epochs;

@@ -150,6 +150,38 @@ pub enum Fault {
     },
     /// Several nodes take a step of every partition at once.
     Snapshotters,
+    /// A bit flips in a complete journal file of a node that runs, as soon as it has one.
+    Rot {
+        /// Whose.
+        node: usize,
+    },
+    /// An operator makes a backup: nothing wrong in itself, but for how it may end.
+    Backup(Wanted),
+}
+
+/// A backup that an operator makes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Wanted {
+    /// By which it is called.
+    pub number: usize,
+    /// The first try ends there, in the middle of anything.
+    pub dies_after: Option<Duration>,
+    /// How often a failed one is tried again, under the same name.
+    pub again: usize,
+    /// So long after it was made it is deleted.
+    pub delete_after: Option<Duration>,
+}
+
+impl Wanted {
+    fn draw(number: usize, chance: &mut Chance) -> Self {
+        let seconds = Duration::from_secs;
+        Self {
+            number,
+            dies_after: chance.yes(0.4).then(|| chance.time(Duration::ZERO, seconds(6))),
+            again: chance.below(3),
+            delete_after: chance.yes(0.2).then(|| chance.time(Duration::ZERO, seconds(20))),
+        }
+    }
 }
 
 /// A new configuration file.
@@ -194,10 +226,41 @@ pub struct Planned {
     pub fault: Fault,
 }
 
-/// Draws the faults of a run, in the order of their times.
+/// Most backups that are made by hand in a run.
+const BACKUPS_MAX: usize = 3;
+/// Most journal files that rot in a run.
+const ROTS_MAX: usize = 2;
+
+/// Draws the faults of a run, and what is done meanwhile, in the order of their times.
 #[must_use]
 pub fn plan(scenario: &Scenario, chance: &Chance) -> Vec<Planned> {
-    let mut chance = chance.part("plan");
+    let mut planned = faults(scenario, chance.part("plan"));
+    if scenario.backups {
+        let mut chance = chance.part("backups by hand");
+        let count = 1 + chance.below(BACKUPS_MAX);
+        planned.extend((1..=count).map(|number| {
+            let at = within(scenario, &mut chance);
+            Planned { at, fault: Fault::Backup(Wanted::draw(number, &mut chance)) }
+        }));
+    }
+    // What nothing goes wrong in stays so.
+    if scenario.healing.is_some() && scenario.faults.contains(&Kind::Damage) {
+        let mut chance = chance.part("rot of journals");
+        planned.extend((0..chance.below(ROTS_MAX + 1)).map(|_| {
+            let at = within(scenario, &mut chance);
+            Planned { at, fault: Fault::Rot { node: chance.below(scenario.nodes) } }
+        }));
+    }
+    planned.sort_by_key(|planned| planned.at);
+    planned
+}
+
+/// A time while clients ask.
+fn within(scenario: &Scenario, chance: &mut Chance) -> Duration {
+    scenario.load * u32::try_from(chance.below(1_000)).unwrap_or(0) / 1_000
+}
+
+fn faults(scenario: &Scenario, mut chance: Chance) -> Vec<Planned> {
     let mut planned = Vec::new();
     let mut at = Duration::ZERO;
     if scenario.faults.is_empty() {

@@ -15,9 +15,11 @@ use tokio::time::{Instant, sleep, sleep_until};
 use tracing_subscriber::fmt::{format::Writer, time::FormatTime};
 
 use crate::{
+    archive::Evidence,
     chance::Chance,
     client::Client,
-    dump, entropy, layout, load,
+    drawn::drawn,
+    dump, entropy, load,
     notes::Notes,
     plan::{Fault, Kind, plan},
     scenario::Scenario,
@@ -87,12 +89,7 @@ pub fn run(order: &Order) -> Result<Outcome, String> {
         .map_err(|error| format!("no runtime: {error}"))?;
     let chance = Chance::new(order.seed).part(order.scenario.name);
     let mut order = order.clone();
-    if load::keeps_tombstones(&chance) {
-        order.scenario = load::without_collection(&order.scenario);
-    }
-    if order.scenario.moves.is_some() {
-        order.scenario.moves = Some(layout::drawn(&chance));
-    }
+    order.scenario = drawn(&order.scenario, &chance);
     let text = order.scenario.configuration();
     let outcome = runtime.block_on(simulate(&order, &text));
     runtime.shutdown_background();
@@ -199,11 +196,13 @@ async fn go(
         client.await.map_err(|error| format!("a client: {error}"))?;
     }
     world.settle(SETTLE_MAX).await?;
+    world.archive().ended().await?;
     // What was on its way to a process over a cut that is healed now has come by then.
     sleep(LATE_MAX).await;
     let mut reader = Client::new(world, notes, 1_000, chance.part("reader"));
     reader.read_everywhere(&keys).await;
     drop(reader);
+    world.rot_and_heal(&keys, chance).await?;
     // Nothing differs any more, so nothing was written back; should it have been, it is covered.
     world.quiet(SETTLE_MAX).await?;
     world.coordinators().look_at_store().await?;
@@ -211,12 +210,28 @@ async fn go(
     let covered_at = world.micros();
     world.rebuild(SETTLE_MAX).await?;
     let rebuilt = Dump::of_store(&dump::dumps(world, &keys).await?);
+    let (records, wrong) = world.healed();
+    if scenario.healing.is_some() {
+        outcome.considered.insert("records_read_by_healing".to_owned(), records);
+    }
+    outcome.wrong.extend(wrong);
     let options = Options {
         clock_slack_micros: if clocks { 4_000_000_000 } else { 1_000_000 },
         ..Options::default()
     };
-    let report = check_all(&notes.history(), &dumps, Some((&rebuilt, covered_at)), &options);
+    let history = notes.history();
+    let report = check_all(&history, &dumps, Some((&rebuilt, covered_at)), &options);
     outcome.considered.extend(report.considered());
     outcome.wrong.extend(report.wrong());
+    if scenario.backups {
+        world.end_all();
+        let clock_slack_micros = options.clock_slack_micros;
+        let rotten = world.rotten_since().map(|since| since..covered_at);
+        let history = &history;
+        let evidence = Evidence { scenario, history, keys: &keys, rotten, clock_slack_micros };
+        let (seen, wrong) = world.archive().judge(&evidence, chance).await?;
+        outcome.considered.extend(seen.into_iter().map(|(kind, n)| (kind.to_owned(), n)));
+        outcome.wrong.extend(wrong);
+    }
     Ok(())
 }

@@ -19,6 +19,8 @@ pub struct Scenario {
     pub buckets: usize,
     /// On how many buckets each key lies.
     pub buckets_per_key: usize,
+    /// Half of the runs have more nodes, in buckets of their own (`drawn.rs`).
+    pub may_be_wide: bool,
     /// Two deployments stand in the file and the cluster moves between them: which pair, by
     /// `layout.rs`, which then says who is in what buckets. A run draws its own.
     pub moves: Option<usize>,
@@ -32,6 +34,10 @@ pub struct Scenario {
     pub snapshot_interval: Duration,
     /// How long tombstones stay.
     pub tombstone_grace: Duration,
+    /// Background healing reads everything this often; a run draws its own.
+    pub healing: Option<Duration>,
+    /// Backups are made, by hand and by a rule; a run draws whether.
+    pub backups: bool,
     /// What may go wrong.
     pub faults: &'static [Kind],
     /// Least and longest time between two faults.
@@ -52,12 +58,15 @@ const USUAL: Scenario = Scenario {
     nodes: 3,
     buckets: 1,
     buckets_per_key: 1,
+    may_be_wide: false,
     moves: None,
     proxies: 1,
     coordinators: 1,
     partitions: 2,
     snapshot_interval: Duration::from_secs(2),
     tombstone_grace: Duration::from_secs(15),
+    healing: None,
+    backups: false,
     faults: &[],
     fault_every: (Duration::from_millis(200), Duration::from_secs(12)),
     load: Duration::from_secs(60),
@@ -122,20 +131,9 @@ pub fn scenarios() -> Vec<Scenario> {
             ..USUAL
         },
         Scenario {
-            name: "wide",
-            about: "five nodes in five buckets, three per key, everything at once",
-            nodes: 5,
-            buckets: 5,
-            buckets_per_key: 3,
-            proxies: 2,
-            coordinators: 2,
-            partitions: 8,
-            faults: ALL,
-            ..USUAL
-        },
-        Scenario {
             name: "everything",
-            about: "three nodes, everything at once",
+            about: "everything at once: three nodes, or five in five buckets with three per key",
+            may_be_wide: true,
             faults: ALL,
             ..USUAL
         },

@@ -136,9 +136,12 @@ impl Settings {
             text.push_str(&format!("target_deployment: {target}\n"));
         }
         text.push_str("deployments:\n");
+        let healing = scenario.healing.map_or(String::new(), |interval| {
+            format!("    background_healing_interval: {}ms\n", interval.as_millis())
+        });
         for deployed in layout::deployments(scenario) {
             text.push_str(&format!(
-                "  {}:\n    hash: {{buckets_per_key: {}}}\n    buckets:\n",
+                "  {}:\n{healing}    hash: {{buckets_per_key: {}}}\n    buckets:\n",
                 deployed.name, deployed.buckets_per_key
             ));
             for (bucket, nodes) in deployed.buckets.iter().enumerate() {
@@ -160,6 +163,9 @@ impl Settings {
             self.blocks_mib,
             self.request_deadline.as_millis(),
         ));
+        if scenario.backups {
+            text.push_str("backups: [{every: 1m, keep: 2}]\n");
+        }
         text
     }
 }

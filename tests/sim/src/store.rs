@@ -29,6 +29,9 @@ use xxhash_rust::xxh3::xxh3_64_with_seed;
 use crate::{chance::Chance, clock::SimClock, counts::FaultCounts};
 use view::View;
 
+/// Where the cluster's data lie: beside it there is room for a restored one.
+const ROOT: &str = "cluster-1";
+
 /// The least and the most time that a call takes, both ways, when nothing is wrong.
 const LATENCY: (Duration, Duration) = (Duration::from_millis(2), Duration::from_millis(60));
 
@@ -87,13 +90,25 @@ impl SimStore {
     /// The store as one incarnation of a process sees it.
     #[must_use]
     pub fn view(&self, process: &str, life: u64) -> Store {
-        Store::new(Arc::new(View::new(self.0.clone(), process, life)), Path::default(), false)
+        Store::new(Arc::new(View::new(self.0.clone(), process, life)), Path::from(ROOT), false)
     }
 
     /// The store without faults, for checkers; also with simulated times.
     #[must_use]
     pub fn backend(&self) -> Arc<dyn ObjectStore> {
         Arc::new(View::sound(self.0.clone()))
+    }
+
+    /// The cluster's data without faults, for checkers.
+    #[must_use]
+    pub fn sound(&self) -> Store {
+        Store::new(self.backend(), Path::from(ROOT), false)
+    }
+
+    /// The right time.
+    #[must_use]
+    pub fn clock(&self) -> Arc<dyn Clock> {
+        Arc::new(self.0.clock.clone())
     }
 
     /// An incarnation of a process ends at this instant: its later calls fail; those on their way

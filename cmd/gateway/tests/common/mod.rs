@@ -20,7 +20,7 @@ use tako_node_core::{
     node::{JOURNAL_FILE_BYTES, Node, NodeOptions},
 };
 use tako_snapshot::{Store, Upkeep};
-use tako_types::{Clock, NodeId, SystemClock};
+use tako_types::{Clock, NodeId, SystemClock, limits::HEALING_INTERVAL_MIN};
 use tempfile::TempDir;
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
@@ -167,6 +167,7 @@ async fn start_node(
         blocking: Blocking::Threads,
         upkeep: Upkeep::default(),
         journal_file_bytes: JOURNAL_FILE_BYTES,
+        healing_interval_min: HEALING_INTERVAL_MIN,
     };
     Node::start(options, CancellationToken::new()).await.expect("a node starts")
 }

@@ -3,11 +3,11 @@
 use std::{path::PathBuf, process::ExitCode, sync::Arc};
 
 use clap::Args;
-use tako_coordinator::{Coordinator, CoordinatorOptions, Schedule};
+use tako_coordinator::{Coordinator, CoordinatorOptions, Schedule, ScheduledBackups};
 use tako_snapshot::{Store, StoreSettings};
 use tako_types::{SystemClock, config::Address};
 
-use super::{check, ctl::scheduled::ScheduledBackups};
+use super::check;
 use crate::{arguments::ProcessArgs, failure::Failure, listen::GuardedTcp, signals};
 
 const AFTER_HELP: &str = "\
@@ -65,7 +65,7 @@ pub(crate) async fn run(args: CoordinatorArgs) -> Result<ExitCode, Failure> {
     if let Some(settings) = store {
         let store = Store::open(&settings)?;
         options.backups = Some(Schedule {
-            store: Arc::new(ScheduledBackups::new(store.clone())),
+            store: Arc::new(ScheduledBackups::new(store.clone(), Arc::new(SystemClock))),
             clock: Arc::new(SystemClock),
         });
         options.store = Some(Arc::new(store));

@@ -10,7 +10,7 @@ use tako_gateway::{Gateway, GatewayOptions};
 use tako_journal::{Blocking, FsDisk};
 use tako_node_core::node::{JOURNAL_FILE_BYTES, Node, NodeError, NodeOptions};
 use tako_snapshot::{Store, StoreSettings};
-use tako_types::{NodeId, SystemClock, config::parse_duration};
+use tako_types::{NodeId, SystemClock, config::parse_duration, limits::HEALING_INTERVAL_MIN};
 
 use super::seed;
 use crate::{
@@ -90,6 +90,7 @@ pub(crate) async fn run(args: NodeArgs) -> Result<ExitCode, Failure> {
         blocking: Blocking::Threads,
         upkeep: upkeep.upkeep(),
         journal_file_bytes: JOURNAL_FILE_BYTES,
+        healing_interval_min: HEALING_INTERVAL_MIN,
     };
     let node = match Node::start(options, shutdown.clone()).await {
         Ok(node) => node,

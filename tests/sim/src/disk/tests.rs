@@ -173,21 +173,46 @@ fn a_flipped_bit_is_there_for_the_next_process_and_stays() {
     let (mut damaged, mut torn) = (0, 0);
     for _ in 0..20 {
         let next = disk.after_crash(Crash::Kept, &mut chance);
-        let (path, at) = next.damage(&mut chance).expect("there are files");
+        let flipped = next.damage(&mut chance).expect("there are files");
+        let Flipped { path, at, byte: is } = flipped.clone();
+        assert!(next.is_flipped(&flipped) && !disk.is_flipped(&flipped));
         let later = next.after_crash(Crash::Torn, &mut chance);
         let byte = |disk: &SimDisk| {
             let bytes = tako_journal::read_all(disk, &path).expect("there");
-            bytes[at as usize]
+            bytes[at]
         };
         let before = disk.image();
         let mut was = 0;
-        before.edit(&path, |bytes| was = bytes[at as usize]);
+        before.edit(&path, |bytes| was = bytes[at]);
         assert_ne!(byte(&later), was);
+        assert_eq!(byte(&later), is);
         let (_, recovered, _) = open(&later).expect("opens");
         damaged += usize::from(recovered.damage.is_some());
         torn += usize::from(0 < recovered.torn_bytes);
     }
     assert!(0 < damaged && 20 <= damaged + torn, "{damaged} damaged, {torn} torn");
+}
+
+#[test]
+fn a_file_that_is_written_to_does_not_rot() {
+    let mut chance = Chance::new(3);
+    let disk = disk();
+    let (mut writer, ..) = open(&disk).expect("opens");
+    let count = || {
+        let is_log = |path: &&std::path::PathBuf| path.extension().is_some_and(|it| it == "log");
+        disk.image().paths().iter().filter(is_log).count()
+    };
+    assert!(append(&mut writer, 5000));
+    assert_eq!(disk.rot(&mut chance), None);
+    while count() < 4 {
+        assert!(append(&mut writer, 5000));
+    }
+    for _ in 0..20 {
+        let rotten = disk.rot(&mut chance).expect("some are complete");
+        let name = rotten.path.file_name().expect("a name").to_string_lossy().into_owned();
+        assert!(*name < *"00000000000000000003.log", "{name}");
+    }
+    assert!(append(&mut writer, 5000), "the process goes on");
 }
 
 #[test]

@@ -113,7 +113,8 @@ impl World {
         })
     }
 
-    /// A node that serves again is no risk any more; unless its journal has failed.
+    /// A node that serves again is no risk any more; unless its journal has failed, or has rotted
+    /// and was not healed.
     fn settle_risks(&self) {
         for machine in self.inner.machines.lock().iter_mut() {
             let node = machine.running.as_ref().and_then(|running| running.node.as_ref());
@@ -121,7 +122,8 @@ impl World {
                 node.replica.state() == NodeState::Serving
                     && node.replica.engine().journal().is_failed().is_none()
             });
-            if serves && !machine.failing {
+            machine.rotten.take_if(|rotten| !machine.disk.is_flipped(rotten));
+            if serves && !machine.failing && machine.rotten.is_none() {
                 machine.at_risk = false;
             }
         }

@@ -3,16 +3,13 @@
 mod attach;
 mod detach;
 mod layout;
-pub(crate) mod records;
 mod replace;
 mod restore;
 mod safe;
 mod safe_to_stop;
-pub(crate) mod scheduled;
 mod scrub;
 mod snapshot;
 mod source;
-mod steps;
 
 use std::process::ExitCode;
 

@@ -12,6 +12,7 @@ use std::{
 
 use clap::Args;
 use serde_json::{Value, json};
+use tako_coordinator::RECORDS;
 use tako_snapshot::backup::{Backup, BackupName, Method, RestoreOptions, Restored, restore};
 use tako_types::{
     ClusterId, SystemClock,
@@ -20,7 +21,6 @@ use tako_types::{
 };
 
 use super::{
-    records::RECORDS,
     snapshot::{count_json, print_counts},
     source::{Source, SourceArgs, narrator, url_of},
 };

@@ -4,15 +4,16 @@ use std::process::ExitCode;
 
 use clap::{Args, Subcommand};
 use serde_json::{Value, json};
+use tako_coordinator::step_all;
 use tako_snapshot::backup::{About, Backup, BackupName, Count, Listed, Verified, utc};
 use tako_types::{Clock as _, ErrorKind, PartitionId, SystemClock};
 
-use super::{
-    source::{Source, SourceArgs, narrator},
-    steps::step_all,
-};
+use super::source::{Source, SourceArgs, narrator};
 use crate::{
-    command::output::{Output, print_json},
+    command::{
+        migrate,
+        output::{Output, print_json},
+    },
     failure::Failure,
 };
 
@@ -128,7 +129,7 @@ async fn stepped(source: &Source) -> Vec<PartitionId> {
         );
         return Vec::new();
     };
-    let not_stepped = step_all(document).await;
+    let not_stepped = step_all(&migrate::nodes(), document).await;
     if !not_stepped.is_empty() {
         eprintln!(
             "warning: nodes could not be asked for steps of {} of {} partitions ({}): of these the \

@@ -3,6 +3,7 @@
 use std::{path::PathBuf, sync::Arc};
 
 use clap::Args;
+use tako_coordinator::RECORDS;
 use tako_snapshot::{
     Store, StoreSettings,
     backup::{Backups, Progress, partitions_log2_of},
@@ -12,7 +13,6 @@ use tako_types::{
     config::{Config, Published},
 };
 
-use super::records::RECORDS;
 use crate::{arguments::absolute, command::check, failure::Failure};
 
 /// Where the cluster's data are.

@@ -6,7 +6,7 @@ use tako_snapshot::backup::RecordFns;
 use tako_types::Version;
 
 /// The merge and the check of records.
-pub(crate) const RECORDS: RecordFns = RecordFns { merge: merge_encoded, inspect };
+pub const RECORDS: RecordFns = RecordFns { merge: merge_encoded, inspect };
 
 fn inspect(key: &Bytes, record: &Bytes) -> Result<Version, String> {
     let record = Record::decode(record.clone()).map_err(|error| error.to_string())?;

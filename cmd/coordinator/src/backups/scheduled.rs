@@ -1,36 +1,39 @@
-//! Backups as a coordinator makes them by the configuration's rules.
+//! Backups as a coordinator makes them by the configuration's rules: below a root of the store.
+//!
+//! Not here: when they are made (`backups.rs`), and what one consists of (`tako_snapshot::backup`).
 
 use std::sync::Arc;
 
 use async_trait::async_trait;
-use tako_coordinator::{BackupStore, StoreError};
 use tako_snapshot::{
     Store,
     backup::{About, BackupError, BackupName, Backups},
 };
-use tako_types::{SystemClock, config::Published};
+use tako_types::{Clock, config::Published};
 use tokio::sync::OnceCell;
 
-use super::records::RECORDS;
+use super::{BackupStore, RECORDS};
+use crate::StoreError;
 
 /// The backups below a root.
-pub(crate) struct ScheduledBackups {
+pub struct ScheduledBackups {
     store: Store,
+    clock: Arc<dyn Clock>,
     /// Opened when the first backup is due, as most clusters have no rule.
     opened: OnceCell<Backups>,
 }
 
 impl ScheduledBackups {
-    pub(crate) fn new(store: Store) -> Self {
-        Self { store, opened: OnceCell::new() }
+    /// Those below the root of `store`; nothing is sent yet.
+    #[must_use]
+    pub fn new(store: Store, clock: Arc<dyn Clock>) -> Self {
+        Self { store, clock, opened: OnceCell::new() }
     }
 
     /// The number of partitions is that of the first document: it never changes.
     async fn backups(&self, partitions_log2: u32) -> Result<&Backups, BackupError> {
-        let open = || {
-            let clock = Arc::new(SystemClock);
-            Backups::open(self.store.clone(), partitions_log2, clock, RECORDS)
-        };
+        let open =
+            || Backups::open(self.store.clone(), partitions_log2, self.clock.clone(), RECORDS);
         self.opened.get_or_try_init(open).await
     }
 }

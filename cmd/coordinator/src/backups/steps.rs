@@ -6,13 +6,12 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use tako_coordinator::Standings;
 use tako_types::{
     Incarnation, Lsn, NodeId, PartitionId,
     config::{Published, ReplicaSet},
 };
 
-use crate::command::migrate;
+use crate::{Nodes, Standings};
 
 /// Rounds of asking and stepping; the second sees what the first one's steps covered. A large step
 /// goes on at its node when nobody waits for it any more.
@@ -22,8 +21,7 @@ const ROUNDS: usize = 8;
 type Held = BTreeMap<(PartitionId, NodeId), (Incarnation, Lsn)>;
 
 /// Forces steps; the partitions of which it is not sure that all is covered.
-pub(super) async fn step_all(document: &Published) -> Vec<PartitionId> {
-    let nodes = migrate::nodes();
+pub async fn step_all(nodes: &Nodes, document: &Published) -> Vec<PartitionId> {
     let first = nodes.standings(document).await;
     let mut open: BTreeSet<PartitionId> = document.partitions().collect();
     let unheard: BTreeSet<PartitionId> = document
