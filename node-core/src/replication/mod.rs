@@ -42,7 +42,7 @@ use tako_types::{
 use tokio::time::Instant;
 use tokio_util::task::TaskTracker;
 pub(crate) use write::put_until;
-pub use write::{Write, Written};
+pub use write::{OVERTAKEN, Write, Written};
 
 use crate::{identity::IdentityKeeper, links::Links};
 

@@ -45,7 +45,9 @@ mod place;
 
 /// Times a write is sent again above a promise before the client is told.
 const PROMISED_MAX: usize = 4;
-const OVERTAKEN: &str = "it may have been seen, and something newer came meanwhile";
+/// Why it is unknown what became of a write whose key moved, or that too few judged, while others wrote
+/// the same key.
+pub const OVERTAKEN: &str = "it may have been seen, and something newer came meanwhile";
 
 /// A client's write.
 #[derive(Debug, Clone)]

@@ -12,7 +12,7 @@ use std::{collections::BTreeMap, time::Duration};
 
 use bytes::Bytes;
 use tako_checkers::{Answer, Op, Operation, Outcome};
-use tako_node_core::replication::{Read, RequestError, Write};
+use tako_node_core::replication::{OVERTAKEN, Read, RequestError, Write};
 use tako_types::Kind;
 use tokio::time::{Instant, sleep};
 
@@ -161,6 +161,7 @@ impl Client {
     fn count(&self, ask: &Ask, answer: &Result<crate::http::Answer, NoAnswer>) {
         self.notes.count(&format!("{} by http", ask.kind()));
         match answer {
+            Ok(answer) if is_overtaken(answer) => self.notes.count("overtaken while it moved"),
             Ok(answer) => {
                 self.notes.count(&format!("http {}", answer.status));
                 if answer.on_kept {
@@ -186,23 +187,25 @@ impl Client {
             timestamp_micros: ask.timestamp(),
             w: level,
         };
+        let mut overtaken = false;
         let outcome = match &ask {
             Ask::Get | Ask::Head => {
                 let key = write.key;
                 get(asked, &Read { key, r: level }).await
             }
-            Ask::Delete { .. } => put(asked, write).await,
+            Ask::Delete { .. } => put(asked, write, &mut overtaken).await,
             Ask::Put { bytes, ttl, .. } => {
                 write.kind = Kind::Value;
                 write.value = bytes.clone();
                 let now = asked.serving.clock().now_micros();
                 write.expires_at_micros = ttl.map_or(0, |ttl| now + micros(ttl));
-                put(asked, write).await
+                put(asked, write, &mut overtaken).await
             }
         };
         let failed = matches!(outcome, Outcome::Unknown | Outcome::Unavailable);
         if failed && !asked.dead.is_cancelled() {
-            self.notes.count("failed directly");
+            let kind = if overtaken { "overtaken while it moved" } else { "failed directly" };
+            self.notes.count(kind);
         }
         let sent = Sent { name, ask: &ask, level, invoked_at, at_once: true };
         self.note(&sent, outcome);
@@ -279,7 +282,14 @@ fn micros(time: Duration) -> u64 {
     u64::try_from(time.as_micros()).unwrap_or(u64::MAX)
 }
 
-async fn put(asked: &Asked, write: Write) -> Outcome {
+/// The one answer to a write that orders alone may cause: its version may have been seen, and others
+/// wrote the key meanwhile.
+fn is_overtaken(answer: &crate::http::Answer) -> bool {
+    answer.status == 503 && String::from_utf8_lossy(&answer.body).contains(OVERTAKEN)
+}
+
+/// The flag says whether it is unknown for that reason.
+async fn put(asked: &Asked, write: Write, overtaken: &mut bool) -> Outcome {
     let result = tokio::select! {
         biased;
         () = asked.dead.cancelled() => return Outcome::Unknown,
@@ -289,7 +299,10 @@ async fn put(asked: &Asked, write: Write) -> Outcome {
         Ok(written) if written.won => Outcome::Acked { version: version(written.version) },
         Ok(written) => Outcome::Superseded { version: version(written.version) },
         Err(RequestError::Invalid(_) | RequestError::Drift(_)) => Outcome::Refused,
-        Err(_) => Outcome::Unknown,
+        Err(error) => {
+            *overtaken = error.to_string().contains(OVERTAKEN);
+            Outcome::Unknown
+        }
     }
 }
 
