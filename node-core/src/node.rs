@@ -22,7 +22,7 @@ use tako_snapshot::{SnapshotOptions, Snapshots, Store, StoreError, StoreSettings
 use tako_types::{
     Clock, ClusterId, HybridClock, Lsn, NodeId, config::Published, limits::CALL_DEADLINE,
 };
-use tokio::{sync::Notify, time::Instant};
+use tokio::{runtime::Handle, sync::Notify, time::Instant};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 use self::{folder::Folder, root::Refused, startup::Found};
@@ -310,6 +310,8 @@ impl Node {
 
         let peer_options = PeerOptions {
             cluster: Arc::new(move || Some(cluster)),
+            // Not that of a step which is the first to call: requests use them as well.
+            runtime: Some(Handle::current()),
             ..PeerOptions::new(options.id.clone())
         };
         let peers = Arc::new(Peers::new(options.network.clone(), peer_options));

@@ -3,12 +3,11 @@
 //! Rules: a file that asks for nothing new changes nothing; one that does must be allowed to follow
 //! what is in force ([`check_change`], or the migration under way); it gets the next number, or its
 //! own if that is higher. Numbers only grow. Where coordinators share a store, the master of the
-//! document in force gives the next one; a file with a number of its own may come from any of them.
-//! Two of them may then publish at the same time: that only one does is sure where both want the
-//! same number, the next one. So who is not master, who makes another one it, and whoever begins or
-//! changes a migration may claim no other; and a migration is the master's affair, so that a number
-//! from anybody else takes it over. What a migration does by itself is decided in
-//! `migration/phases.rs`.
+//! document in force gives the next one; another coordinator does so by a file that makes it the
+//! master and claims that number. Two of them may then publish at the same time: that only one does is
+//! sure where both want the same number, so none may claim another. Who published a document can so be
+//! told from who is the master in it and in the one before (`mandate.rs`). What a migration does by
+//! itself is decided in `migration/phases.rs`.
 
 use std::path::Path;
 
@@ -60,19 +59,17 @@ impl Numbering<'_> {
         in_force: Option<&Published>,
         file: &Config,
         claimed: u64,
-        is_moving: bool,
     ) -> Result<(), CoordinatorError> {
         let Some(in_force) = in_force.filter(|_| self.shared) else { return Ok(()) };
         let (last, master) = (in_force.epoch.number, self.other_master(&in_force.config));
         let stays = self.other_master(file).is_some();
-        if let Some(master) = master.filter(|_| is_moving && stays) {
+        if let Some(master) = master.filter(|_| stays) {
             return Err(CoordinatorError::NotMaster { master: master.to_owned(), in_force: last });
         }
         let next = last.saturating_add(1);
-        let is_changed = in_force.config.master() != file.master();
-        match claimed != next && (is_moving || is_changed || master.is_some()) {
-            true => Err(CoordinatorError::EpochTooFar { claimed, next }),
-            false => Ok(()),
+        match claimed == next {
+            true => Ok(()),
+            false => Err(CoordinatorError::EpochTooFar { claimed, next }),
         }
     }
 }
@@ -93,7 +90,6 @@ pub(crate) fn decide(
     });
     // The numbers that a migration gave out are in no file.
     let moving = in_force.is_some_and(|document| document.migration.is_some());
-    let begins = migration.is_some();
     let publish = |number| Ok(Decision::Publish(number, Box::new(config), migration));
     let next = last.saturating_add(1);
     let by_master = || match numbering.other(in_force, file) {
@@ -110,7 +106,7 @@ pub(crate) fn decide(
             Err(CoordinatorError::EpochTooLow { claimed, in_force: last })
         }
         Some(claimed) => {
-            numbering.check_claim(in_force, file, claimed, moving || begins)?;
+            numbering.check_claim(in_force, file, claimed)?;
             publish(claimed)
         }
         None if same => Ok(Decision::Keep),

@@ -38,6 +38,11 @@ impl Mandate {
         Self { text: sha256(text), tried: Vec::new(), is_over: false }
     }
 
+    /// Of a text that was not there before; what was tried before it may be in force yet.
+    pub(crate) fn renewed(&self, text: &str) -> Self {
+        Self { tried: self.tried.clone(), ..Self::of(text) }
+    }
+
     pub(crate) fn is_for(&self, text: &str) -> bool {
         self.text == sha256(text)
     }

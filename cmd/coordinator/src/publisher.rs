@@ -244,7 +244,7 @@ impl Publisher {
             Origin::Order(Some(known)) => Only::OneOf(known),
         };
         if !matches!(only, Only::Own) {
-            let mandate = Mandate::of(text);
+            let mandate = self.mandate.renewed(text);
             if self.options.store.is_some() {
                 self.files.keep_mandate(&mandate).await?;
             }
@@ -474,7 +474,12 @@ async fn mandate_at_start(
     if let (Some(kept), Some(newest)) = (&found.kept, &found.newest) {
         let numbering = Numbering { id: &options.id, shared: true };
         let both = (&kept.published, &newest.published);
-        if !mandate.is_over() && !mandate.reaches(store.as_ref(), numbering, both).await? {
+        // Each own document is kept before the next one: with more of them the disk is an older one.
+        let is_rolled_back =
+            kept.published.epoch.number.saturating_add(1) < newest.published.epoch.number;
+        if !mandate.is_over()
+            && (is_rolled_back || !mandate.reaches(store.as_ref(), numbering, both).await?)
+        {
             let ended = mandate.ended();
             files.keep_mandate(&ended).await?;
             return Ok((ended, Only::Own));

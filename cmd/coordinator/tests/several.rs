@@ -92,8 +92,9 @@ async fn of_two_documents_with_one_number_one_wins_and_all_have_that() {
     let (c1, c2) = (machines[0].start().await, machines[1].start().await);
     // Both find the number free.
     machines.iter().for_each(|machine| machine.set_store_slow(true));
-    let text = |n: u64| file("d", None, &format!("{BY_C1}epoch: 2\nrequest_deadline: {n}s\n"));
-    let (one, two) = (text(1), text(2));
+    let text =
+        |by: &str, n: u64| file("d", None, &format!("{by}epoch: 2\nrequest_deadline: {n}s\n"));
+    let (one, two) = (text(BY_C1, 1), text(BY_C2, 2));
     let (first, second) = tokio::join!(c1.order(&one), c2.order(&two));
     let mut codes = [first.0, second.0];
     codes.sort_unstable();
@@ -117,7 +118,7 @@ async fn an_order_for_one_document_does_not_follow_another_that_came_while_it_wa
     // c1 finds the number free, and c2 is faster.
     machines[0].set_store_slow(true);
     let one = file("d", None, &format!("{BY_C1}request_deadline: 1s\n"));
-    let two = file("d", None, &format!("{BY_C1}epoch: 2\nrequest_deadline: 2s\n"));
+    let two = file("d", None, &format!("{BY_C2}epoch: 2\nrequest_deadline: 2s\n"));
     let put = format!("PUT /configuration HTTP/1.1\r\nif-match: {etag}");
     let (first, second) = tokio::join!(c1.request(&put, one.as_bytes()), c2.order(&two));
     assert_eq!(second.0, 200, "{second:?}");

@@ -6,17 +6,20 @@ use tokio::runtime::{Builder, Runtime};
 
 use crate::failure::Failure;
 
-/// How much further back in the queue for a core: a tenth of the share of a thread of the requests.
-const NICER: i32 = 10;
+/// How much further back in the queue for a core: a third of the share of a thread of the requests, so
+/// that steps keep up with the writes when both want all of it.
+const NICER: i32 = 5;
 
 /// A runtime of such threads; ends with this.
 pub(crate) struct LowPriority(Option<Runtime>);
 
 impl LowPriority {
     pub(crate) fn start() -> Result<Self, Failure> {
+        // A new thread has the place of the one that starts it, which may be one of these already.
+        let place = getpriority_process(None).map(|own| own + NICER);
         let runtime = Builder::new_multi_thread()
             .thread_name("upkeep")
-            .on_thread_start(step_back)
+            .on_thread_start(move || step_back(place))
             .enable_all()
             .build()
             .map_err(|error| Failure::unavailable(format!("cannot start threads: {error}")))?;
@@ -38,9 +41,8 @@ impl Drop for LowPriority {
 }
 
 /// For the thread that calls it, as Linux has it.
-fn step_back() {
-    let moved = getpriority_process(None).and_then(|now| setpriority_process(None, now + NICER));
-    if let Err(error) = moved {
+fn step_back(place: rustix::io::Result<i32>) {
+    if let Err(error) = place.and_then(|place| setpriority_process(None, place)) {
         tracing::debug!(%error, "upkeep runs beside the requests");
     }
 }
@@ -55,6 +57,10 @@ mod tests {
         let threads = LowPriority::start().expect("threads");
         let there = threads.upkeep().run(async { getpriority_process(None) }).await;
         assert_eq!(there.expect("done").expect("of that thread"), (own + NICER).min(19));
+        // Such a thread is started by one of those.
+        let blocking = async { tokio::task::spawn_blocking(|| getpriority_process(None)).await };
+        let there = threads.upkeep().run(blocking).await.expect("done").expect("done");
+        assert_eq!(there.expect("of that thread"), (own + NICER).min(19));
         assert_eq!(getpriority_process(None).expect("of this thread"), own, "no other thread");
     }
 }

@@ -89,7 +89,11 @@ impl Lane {
                     slot.state = State::Connecting(attempt.clone());
                     let mut tasks = self.tasks.lock();
                     while tasks.try_join_next().is_some() {}
-                    tasks.spawn(run(Arc::clone(&self.shared), done));
+                    let serving = run(Arc::clone(&self.shared), done);
+                    match &self.shared.options.runtime {
+                        Some(runtime) => tasks.spawn_on(serving, runtime),
+                        None => tasks.spawn(serving),
+                    };
                     attempt
                 }
             }

@@ -6,7 +6,7 @@
 use std::{sync::Arc, time::Duration};
 
 use tako_types::{ClusterId, NodeId, limits::CALL_DEADLINE};
-use tokio::time::Instant;
+use tokio::{runtime::Handle, time::Instant};
 
 use super::{
     connection::{Remote, SendError},
@@ -50,6 +50,8 @@ pub struct PeerOptions {
     pub frame_max: Duration,
     /// Where to count.
     pub metrics: Arc<RpcMetrics>,
+    /// What drives the connections; else whatever the first call on one comes from.
+    pub runtime: Option<Handle>,
 }
 
 impl PeerOptions {
@@ -65,6 +67,7 @@ impl PeerOptions {
             silence_max: CALL_DEADLINE + CALL_DEADLINE / 2,
             frame_max: Duration::from_secs(30),
             metrics: Arc::default(),
+            runtime: None,
         }
     }
 }

@@ -177,7 +177,7 @@ fn where_two_could_publish_at_the_same_time_no_number_is_left_out() {
     for (who, id, in_force, active, target, master) in [
         ("who hands over", "c1", &by_c1, "d", None, "c2"),
         ("who takes over", "c2", &by_c1, "d", None, "c2"),
-        ("who is not master", "c2", &by_c1, "d", None, "c1"),
+        ("the master by itself", "c1", &by_c1, "d", None, "c1"),
         ("who begins a move", "c1", &by_c1, "d", Some("t"), "c1"),
         ("who gives it up", "c1", &both, "d", None, "c1"),
         ("who takes it over", "c2", &both, "t", None, "c2"),
@@ -191,22 +191,22 @@ fn where_two_could_publish_at_the_same_time_no_number_is_left_out() {
         assert!(refused.contains("epoch: 7 leaves out 6"), "{who}: {refused}");
         assert!(refused.contains("say 6"), "{who}: {refused}");
     }
-    // The master by itself may: a date, for one.
-    let dated = file("d", None, &format!("{}durability: os\n", text("c1", 20_261_121)));
-    assert!(matches!(decided("c1", Some(&by_c1), &dated), Ok(Decision::Publish(20_261_121, ..))));
-    // As may the first document of all.
+    // The first document of all may: a date, for one.
+    let dated = file("d", None, &text("c1", 20_261_121));
     assert!(matches!(decided("c1", None, &dated), Ok(Decision::Publish(20_261_121, ..))));
 }
 
 #[test]
-fn a_number_from_anybody_but_the_master_is_no_order_for_a_migration_but_takes_it_over() {
+fn a_number_from_anybody_but_the_master_takes_over_or_is_no_order() {
     let text = format!("{COORDINATORS}master_coordinator: c1\n");
     let migration = Migration { phase: Phase::WriteBoth, other: "t".into(), barrier: Vec::new() };
     let both = Arc::new(file("d", Some("t"), &text));
     let both = publish_migration(both, 5, Some(migration), None).expect("a document");
     let text = format!("{text}epoch: 6\n");
-    for (in_force, target) in [(&both, None), (&published(&text), Some("t"))] {
-        let refused = decided("c2", Some(in_force), &file("d", target, &text));
+    let more = format!("{text}durability: os\n");
+    let at_rest = published(&text);
+    for (in_force, target) in [(&both, None), (&at_rest, Some("t")), (&at_rest, None)] {
+        let refused = decided("c2", Some(in_force), &file("d", target, &more));
         let refused = refused.expect_err("c1 would go on by its own file");
         assert!(refused.contains("`c1` gives the numbers"), "{refused}");
     }
