@@ -237,6 +237,24 @@ async fn a_take_over_by_a_number_that_leaves_others_free_is_refused_with_the_one
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_disk_that_was_rolled_back_brings_no_older_file_into_force() {
+    let world = World::new().await;
+    let mut machine = world.machine("c1", &file("d", None, BY_C1));
+    let c1 = machine.start().await;
+    let before = machine.disk();
+    for seconds in [7, 8] {
+        c1.must_take(&file("d", None, &format!("{BY_C1}request_deadline: {seconds}s\n"))).await;
+    }
+    let newest = world.newest().await.epoch;
+    c1.kill().await;
+    machine.roll_back_to(before);
+    let c1 = machine.start().await;
+    c1.until_error(Some("the file is older than")).await;
+    sleep(A_WHILE).await;
+    assert_eq!(world.newest().await.epoch, newest, "an older file changed something");
+}
+
+#[tokio::test(start_paused = true)]
 async fn with_all_coordinators_lost_a_new_one_takes_the_document_from_the_store_and_publishes() {
     let world = World::new().await;
     let machine = world.machine("c1", &file("d", None, BY_C1));

@@ -214,6 +214,34 @@ async fn a_refused_hello_is_the_callers_error() {
     assert_eq!((error.kind, error.message.as_str()), (ErrorKind::Conflict, "another cluster"));
 }
 
+#[test]
+fn a_connection_outlives_the_runtime_of_its_first_call_where_another_one_drives_it() {
+    let runtime = || tokio::runtime::Builder::new_current_thread().enable_all().build();
+    let (lasting, passing) = (runtime().expect("a runtime"), runtime().expect("a runtime"));
+    let network = MemoryNetwork::new();
+    let server = lasting.block_on(Server::start(&network, "n1:1"));
+    let mut options = PeerOptions::new(NodeId::new("client"));
+    options.runtime = Some(lasting.handle().clone());
+    let peer = Peer::new(Arc::new(network), "n1:1", options);
+    let first = passing.block_on(async {
+        let call = std::pin::pin!(peer.call(0, LONG, Request::Health));
+        // Sent from here, served there.
+        futures::future::poll_immediate(call).await
+    });
+    assert!(first.is_none(), "nobody has driven it yet");
+    drop(passing);
+    lasting.block_on(async {
+        let connected = async {
+            while !peer.is_connected() {
+                tokio::task::yield_now().await;
+            }
+        };
+        tokio::time::timeout(LONG, connected).await.expect("driven from here");
+        assert_eq!(peer.call(0, LONG, Request::Health).await, Ok(HEALTHY));
+    });
+    assert_eq!(server.metrics.connections_open.load(Ordering::Relaxed), 1);
+}
+
 #[tokio::test]
 async fn dropping_a_peer_closes_its_connections() {
     let network = MemoryNetwork::new();

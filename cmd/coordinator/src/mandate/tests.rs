@@ -49,6 +49,10 @@ async fn a_take_over_that_was_tried_is_its_own() {
     let tried = Mandate::of("text").trying(document(6, "c1").epoch);
     assert!(reaches(&tried, &[(5, "c2"), (6, "c1"), (7, "c1")]).await);
     assert!(!reaches(&tried, &[(5, "c2"), (6, "c2"), (7, "c1")]).await, "somebody else was faster");
+    // The next text may come before it is seen that the try was no failure.
+    let next = tried.renewed("another text");
+    assert!(reaches(&next, &[(5, "c2"), (6, "c1"), (7, "c1")]).await);
+    assert!(next.is_for("another text") && !tried.ended().renewed("text").is_over());
 }
 
 #[test]

@@ -164,6 +164,16 @@ impl Machine {
         Some(String::from_utf8(bytes).expect("text"))
     }
 
+    /// What is on its disk now.
+    pub fn disk(&self) -> MemDisk {
+        self.disk.deep_copy()
+    }
+
+    /// As a restored image of the machine does.
+    pub fn roll_back_to(&mut self, disk: MemDisk) {
+        self.disk = disk;
+    }
+
     /// Whether it reaches the store.
     pub fn set_store_away(&self, is_away: bool) {
         self.store.is_away.store(is_away, Ordering::SeqCst);
