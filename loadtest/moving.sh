@@ -116,6 +116,8 @@ for ((left = megabytes, part = 1; left > 0; left -= 512, part++)); do
         { cat load.txt >&2; exit 1; }
     await 600 "coverage of all partitions" covered
 done
+# What the load left to be written behind it is no part of the move.
+sync
 echo "store: $(du -sm "$others/store" | cut -f1) MB"
 
 for n in 4 5 6; do start_node "$n" "$others"; done
