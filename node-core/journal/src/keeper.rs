@@ -95,6 +95,8 @@ pub(crate) struct Keeper {
     sync: bool,
     state: Mutex<State>,
     changed: Condvar,
+    /// Held while files are removed.
+    removing: Mutex<()>,
 }
 
 impl Keeper {
@@ -120,6 +122,7 @@ impl Keeper {
             sync,
             state: Mutex::new(state),
             changed: Condvar::new(),
+            removing: Mutex::default(),
         }
     }
 
@@ -204,8 +207,9 @@ impl Keeper {
         }
     }
 
-    /// Removes here and now what was handed over.
+    /// Removes what was handed over; on return it is gone, whoever removed it.
     pub(crate) fn remove_now(&self) {
+        let _until_removed = self.removing.lock();
         let files = std::mem::take(&mut self.state.lock().removals);
         if files.is_empty() {
             return;

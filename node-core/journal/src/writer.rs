@@ -237,7 +237,7 @@ impl Writer {
     /// # Errors
     /// As [`Self::commit`].
     pub fn trim(&mut self) -> Result<(), JournalError> {
-        self.guarded(|writer| writer.announce().map(drop))
+        self.guarded(Self::announce)
     }
 
     /// Goes on in a new file under another incarnation.
@@ -379,17 +379,17 @@ impl Writer {
     }
 
     /// Writes a mark if there is something to say and room for it.
-    fn announce(&mut self) -> Result<bool, JournalError> {
+    fn announce(&mut self) -> Result<(), JournalError> {
         let oldest = self.shared.files.oldest_needed();
         let room = self.current.end + 2 * GROUP_HEADER_BYTES <= self.current.bytes;
         if oldest <= self.announced || !room {
-            return Ok(false);
+            return Ok(());
         }
         let next = self.last_lsn().next();
         let mark = self.current.empty_group(GroupKind::Entries, next, self.synced, oldest);
         self.put(&mark)?;
         self.announced_up_to(oldest);
-        Ok(true)
+        Ok(())
     }
 
     /// Goes on in the next file: it exists durably before the seal says so.
@@ -402,8 +402,9 @@ impl Writer {
                 .map(|next| (next, oldest))
         };
         let begun = match begin(self) {
-            // Files that nobody needs may hold the room.
-            Err(JournalError::Full { .. }) if self.announce()? => {
+            // Files that nobody needs may hold the room, those the keeper has yet to remove too.
+            Err(JournalError::Full { .. }) => {
+                self.announce()?;
                 self.shared.keeper.remove_now();
                 begin(self)
             }
