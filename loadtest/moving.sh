@@ -88,16 +88,26 @@ received() {
 proxy="http://localhost:$(http 7)"
 load() { # NAME
     "$tako" bench --url "$proxy" --mode open --rate "$rate" --connections 64 --keys 20000 \
-        --value-size 1KiB --read-share 0.5 --duration 10s --output json >"$1.json" 2>"$1.log"
+        --value-size 1KiB --read-share 0.5 --duration 10s --answers "$1.csv" --output json \
+        >"$1.json" 2>"$1.log"
 }
-report() { # NAME
-    python3 - "$1" <<'PY'
-import json, sys
-target = json.load(open(sys.argv[1] + ".json"))["target"]
-kinds = {kind: target[kind]["latency"] for kind in ("reads", "writes")}
-figures = "; ".join(f"{kind} p50 {it['p50_us'] / 1000:.2f} ms, p99 {it['p99_us'] / 1000:.2f} ms" for kind, it in kinds.items())
-print(f"{sys.argv[1]}: {target['total']['requests']} requests, errors {target['errors'] or 'none'},"
-      f" wrong answers {target['verification']['violations'] or 'none'}; {figures}")
+report() { # NAME FILE [FROM TO, of those due between in milliseconds]
+    python3 - "$@" <<'PY'
+import csv, json, sys
+name, file, *span = sys.argv[1:]
+begin, end = map(int, span or (0, 1 << 62))
+target = json.load(open(file + ".json"))["target"]
+micros = {"read": [], "write": []}
+for answer in csv.DictReader(open(file + ".csv")):
+    if begin <= int(answer["due_unix_ms"]) <= end:
+        micros[answer["kind"]].append(int(answer["latency_us"]))
+def at(kind, share):
+    return sorted(micros[kind])[int(len(micros[kind]) * share)] / 1000
+figures = "; ".join(f"{kind}s p50 {at(kind, 0.5):.2f} ms, p90 {at(kind, 0.9):.2f} ms, p99 {at(kind, 0.99):.2f} ms"
+                    for kind in micros)
+failed = "" if span else (f", errors {target['errors'] or 'none'},"
+                          f" wrong answers {target['verification']['violations'] or 'none'}")
+print(f"{name}: {sum(map(len, micros.values()))} requests{failed}; {figures}")
 PY
 }
 
@@ -116,8 +126,18 @@ for ((left = megabytes, part = 1; left > 0; left -= 512, part++)); do
         { cat load.txt >&2; exit 1; }
     await 600 "coverage of all partitions" covered
 done
-# What the load left to be written behind it is no part of the move.
+# What the load left to be done behind it, compaction above all, is no part of the move.
 sync
+written() { awk '/^wchar/ { sum += $2 } END { printf "%d", sum }' "/proc/${pids[n1]}/io" "/proc/${pids[n2]}/io" "/proc/${pids[n3]}/io"; }
+at_rest() {
+    local was
+    was=$(written)
+    sleep 5
+    (($(written) - was < 1000000))
+}
+begun=$(now)
+await 900 "rest" at_rest
+echo "at rest after $((($(now) - begun) / 1000)) s"
 echo "store: $(du -sm "$others/store" | cut -f1) MB"
 
 for n in 4 5 6; do start_node "$n" "$others"; done
@@ -141,11 +161,13 @@ await 60 "the end of reads at the old set" came_to "leave ended"
 echo "reads and writes at the target after $(($(now) - begun)) ms;" \
     "the new nodes have received $(($(received n4 n5 n6) - had)) KiB"
 await 60 "the end" came_to ended
-echo "ended after $(($(now) - begun)) ms"
+ended=$(now)
+echo "ended after $((ended - begun)) ms"
 if [[ $rate != 0 ]]; then
     wait "$loader"
-    report before
-    report during
+    report before before
+    report "10 s with the move" during
+    report "the move alone" during "$begun" "$ended"
 fi
 for _ in 1 2 3; do
     kill -9 "${pids[n2]}"

@@ -219,6 +219,24 @@ async fn a_number_of_requests_is_kept_exactly() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_file_of_answers_holds_each_measured_answer_of_the_target_by_time() {
+    let folder = tempfile::tempdir().expect("temp folder");
+    let path = folder.path().join("answers.csv");
+    let options =
+        format!("--requests 100 --threads 2 --read-share 0.5 --answers {}", path.display());
+    let report = bench(Fault::None, &options).await;
+    let text = std::fs::read_to_string(&path).expect("written");
+    let lines: Vec<Vec<&str>> = text.lines().skip(1).map(|l| l.split(',').collect()).collect();
+    let of = |kind| lines.iter().filter(|line| line[1] == kind).count() as u64;
+    let Report { target, .. } = &report;
+    assert_eq!((of("read"), of("write")), (target.reads.requests, target.writes.requests));
+    assert!(lines.is_sorted_by_key(|line| line[0].parse::<u64>().expect("milliseconds")));
+    let micros = lines.iter().map(|line| line[2].parse::<f64>().expect("microseconds"));
+    let max_us = target.total.latency.expect("answers").max_us;
+    assert!((micros.fold(0.0, f64::max) - max_us).abs() < 0.002 * max_us + 1.0, "{report}");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_peer_is_measured_in_turns_and_compared() {
     let (peer, _) = serve(Fault::None).await;
     let report = bench(Fault::None, &format!("--peer {peer} --rounds 2 --read-share 0.5")).await;

@@ -17,7 +17,7 @@ use tako_types::{ErrorKind, Incarnation, NodeId, config::Published, limits::CALL
 use crate::{
     configuration::ConfigCell,
     membership::Membership,
-    replica::{Calls, Replica},
+    replica::{Calls, Replica, is_upkeep},
 };
 
 /// See the module.
@@ -121,16 +121,19 @@ impl Links {
         };
         let address = format!("{}:{}", target.host, target.rpc_port);
         let peer = self.peers.get(&address);
+        let may_wait = is_upkeep(&request);
         let answer = peer.call(document.epoch.number, deadline, request).await;
-        match &answer {
+        let silent = match answer.as_ref().map_err(|error| error.kind) {
+            Err(ErrorKind::Deadline) => true,
             // The node's own "unavailable" is an answer; a broken connection is none.
-            Err(error)
-                if error.kind == ErrorKind::Deadline
-                    || (error.kind == ErrorKind::Unavailable && !peer.is_connected()) =>
-            {
-                self.membership.on_failure(node);
-            }
-            _ => self.membership.on_answer(node),
+            Err(ErrorKind::Unavailable) => !peer.is_connected(),
+            _ => false,
+        };
+        match silent {
+            false => self.membership.on_answer(node),
+            // It does such work when its requests leave it the time: being late says nothing.
+            true if may_wait && peer.is_connected() => {}
+            true => self.membership.on_failure(node),
         }
         answer
     }

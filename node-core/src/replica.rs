@@ -22,6 +22,7 @@ use tako_types::{ErrorKind, NodeId, PartitionId, StoredKey, limits::CATCH_UP_MAX
 use tokio::sync::Notify;
 
 pub use self::calls::Calls;
+pub(crate) use self::calls::is_upkeep;
 
 use crate::{
     configuration::ConfigCell,

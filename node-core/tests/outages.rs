@@ -8,10 +8,10 @@ mod common;
 use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
 use common::{Cluster, eventually, get, key, one_bucket, put};
-use tako_flatbuf::NodeState;
+use tako_flatbuf::{NodeState, Request};
 use tako_journal::fault::MemDisk;
 use tako_node_core::node::Node;
-use tako_types::{ErrorKind, PartitionId};
+use tako_types::{ErrorKind, NodeId, PartitionId};
 use tokio::time::{Instant, sleep, timeout};
 use tokio_util::sync::CancellationToken;
 
@@ -233,4 +233,18 @@ async fn away_at_a_take_over_the_next_in_line_takes_the_step_when_it_is_back() {
     assert!(step(&cluster, p) > before);
     let found = get(cluster.serving(other), "k0").await.expect("read");
     assert_eq!(found.as_deref(), Some("after"));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_step_that_is_late_does_not_make_its_node_one_that_fails() {
+    let cluster = three("memory: 4MiB").await;
+    put(cluster.serving("n1"), "k", "v").await.expect("written");
+    cluster.faults.slow(Some(MINUTE));
+    let links = cluster.serving("n1").links();
+    let n2 = NodeId::new("n2");
+    let order = Request::ForceStep { partition: PartitionId(0) };
+    let late = links.call(&n2, SECOND, order).await.expect_err("the store takes a minute");
+    assert_eq!(late.kind, ErrorKind::Deadline);
+    assert_eq!(links.membership.read_rank(&n2), 0, "requests still go to it first");
+    assert_eq!(get(cluster.serving("n1"), "k").await.expect("read").as_deref(), Some("v"));
 }

@@ -48,7 +48,8 @@ pub struct SnapshotOptions {
     pub step_deadline: Duration,
     /// How often a running compaction looks for progress; each look is a few GETs.
     pub compaction_poll: Duration,
-    /// How long `maintain` waits for the work it started; it goes on in the background.
+    /// How long `maintain` waits for the work it started; it goes on in the background. By default
+    /// not at all: who had a step taken must not wait for a compaction, nor must the next step.
     pub maintain_patience: Duration,
     /// Limit of one compaction or collection.
     pub maintain_deadline: Duration,
@@ -66,7 +67,7 @@ impl Default for SnapshotOptions {
             collect_interval: Duration::from_secs(3600),
             step_deadline: Duration::from_secs(60),
             compaction_poll: Duration::from_secs(1),
-            maintain_patience: Duration::from_secs(5),
+            maintain_patience: Duration::ZERO,
             maintain_deadline: Duration::from_secs(600),
             upkeep: Upkeep::default(),
         }

@@ -30,17 +30,37 @@ pub(crate) struct Mandate {
     tried: Vec<Epoch>,
     /// Another coordinator has had its way since.
     is_over: bool,
+    /// That of the file which an order is replacing, which may have to come back.
+    former: Option<Box<Self>>,
 }
 
 impl Mandate {
     /// Of a text that was not there before.
     pub(crate) fn of(text: &str) -> Self {
-        Self { text: sha256(text), tried: Vec::new(), is_over: false }
+        Self { text: sha256(text), tried: Vec::new(), is_over: false, former: None }
     }
 
     /// Of a text that was not there before; what was tried before it may be in force yet.
     pub(crate) fn renewed(&self, text: &str) -> Self {
         Self { tried: self.tried.clone(), ..Self::of(text) }
+    }
+
+    /// The same, while it is not settled yet that the order stays in the place of the file before.
+    pub(crate) fn in_place_of(self, former: &Self) -> Self {
+        Self { former: Some(Box::new(Self { former: None, ..former.clone() })), ..self }
+    }
+
+    /// The same once that is settled, where it was not.
+    pub(crate) fn settled(&self) -> Option<Self> {
+        self.former.is_some().then(|| Self { former: None, ..self.clone() })
+    }
+
+    /// How far this text counts, this one's or that of the file before.
+    pub(crate) fn of_either(self, text: &str) -> Option<Self> {
+        if self.is_for(text) {
+            return Some(self);
+        }
+        self.former.map(|former| *former).filter(|former| former.is_for(text))
     }
 
     pub(crate) fn is_for(&self, text: &str) -> bool {
@@ -105,18 +125,31 @@ impl Mandate {
 
     /// As JSON.
     pub(crate) fn encode(&self) -> Vec<u8> {
-        let (text, tried, is_over) = (self.text, &self.tried, self.is_over);
-        json!({ "text": text, "tried": tried, "is_over": is_over }).to_string().into_bytes()
+        self.value().to_string().into_bytes()
+    }
+
+    fn value(&self) -> Value {
+        let Self { text, tried, is_over, former } = self;
+        let former = former.as_ref().map(|former| former.value());
+        json!({ "text": text, "tried": tried, "is_over": is_over, "former": former })
     }
 
     /// What [`Self::encode`] wrote; nothing where it makes no sense.
     pub(crate) fn decode(bytes: &[u8]) -> Option<Self> {
-        let mut value: Value = serde_json::from_slice(bytes).ok()?;
+        Self::of_value(serde_json::from_slice(bytes).ok()?)
+    }
+
+    fn of_value(mut value: Value) -> Option<Self> {
+        let former = match value.get_mut("former").map(Value::take) {
+            None | Some(Value::Null) => None,
+            Some(former) => Some(Box::new(Self::of_value(former)?)),
+        };
         let mut take = |name: &str| value.get_mut(name).map(Value::take);
         Some(Self {
             text: serde_json::from_value(take("text")?).ok()?,
             tried: serde_json::from_value(take("tried")?).ok()?,
             is_over: take("is_over")?.as_bool()?,
+            former,
         })
     }
 }

@@ -244,7 +244,10 @@ impl Publisher {
             Origin::Order(Some(known)) => Only::OneOf(known),
         };
         if !matches!(only, Only::Own) {
-            let mandate = self.mandate.renewed(text);
+            let mut mandate = self.mandate.renewed(text);
+            if matches!(from, Origin::Order(_)) {
+                mandate = mandate.in_place_of(&self.mandate);
+            }
             if self.options.store.is_some() {
                 self.files.keep_mandate(&mandate).await?;
             }
@@ -282,7 +285,22 @@ impl Publisher {
         }
         self.file = config;
         self.sender.send_replace(document);
+        self.settle().await;
         Ok(Looked::Settled)
+    }
+
+    /// The file that an order replaced does not come back.
+    async fn settle(&mut self) {
+        let Some(settled) = self.mandate.settled() else { return };
+        let kept = match &self.options.store {
+            Some(_) => self.files.keep_mandate(&settled).await,
+            None => Ok(()),
+        };
+        match kept {
+            Ok(()) => self.mandate = settled,
+            // The order is carried out; the next that is judged tries this again.
+            Err(error) => tracing::warn!(%error, "cannot note that an order was carried out"),
+        }
     }
 
     /// Carries out what came over HTTP and says what became of it.
@@ -465,7 +483,7 @@ async fn mandate_at_start(
     text: &str,
 ) -> Result<(Mandate, Only<'static>), CoordinatorError> {
     let Some(store) = &options.store else { return Ok((Mandate::of(text), Only::Any)) };
-    let Some(mandate) = files.mandate().await?.filter(|mandate| mandate.is_for(text)) else {
+    let Some(mandate) = files.mandate().await?.and_then(|kept| kept.of_either(text)) else {
         // Written while nobody looked, or the disk is a new one.
         let mandate = Mandate::of(text);
         files.keep_mandate(&mandate).await?;

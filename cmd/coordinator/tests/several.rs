@@ -255,6 +255,50 @@ async fn a_disk_that_was_rolled_back_brings_no_older_file_into_force() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_file_that_counted_no_more_does_not_count_again_when_a_crash_cuts_the_order_in_its_place()
+{
+    let world = World::new().await;
+    let old = file("d", None, BY_C1);
+    let mut c1_machine = world.machine("c1", &old);
+    let c2_machine = world.machine("c2", &old);
+    let (c1, c2) = (c1_machine.start().await, c2_machine.start().await);
+    let by_c2 = |epoch, seconds| {
+        file("d", None, &format!("{BY_C2}epoch: {epoch}\nrequest_deadline: {seconds}s\n"))
+    };
+    c2.must_take(&by_c2(2, 7)).await;
+    c1.until_epoch(2).await;
+    // An order to c1 that c2 is faster than. The file before it is put back, and c1 dies at that.
+    let (_, head, _) = c1.request("GET /configuration HTTP/1.1", b"").await;
+    let etag = head.lines().find_map(|line| line.strip_prefix("etag: ")).expect("one");
+    c1_machine.set_store_slow(true);
+    let put = format!("PUT /configuration HTTP/1.1\r\nif-match: {etag}");
+    let order = file("d", None, &format!("{BY_C1}epoch: 3\nrequest_deadline: 8s\n"));
+    let copied = async {
+        until("the order is on the disk", async || {
+            c1_machine.read(common::FILE).filter(|text| text.contains("8s"))
+        })
+        .await;
+        sleep(Duration::from_millis(500)).await;
+        c1_machine.disk()
+    };
+    let faster = by_c2(3, 9);
+    let (refused, taken, disk) =
+        tokio::join!(c1.request(&put, order.as_bytes()), c2.order(&faster), copied);
+    assert_eq!((refused.0, taken.0), (412, 200));
+    c1.kill().await;
+    c1_machine.roll_back_to(disk);
+    c1_machine.write(&old);
+    c1_machine.set_store_slow(false);
+    // Made the master by another meanwhile, it goes on with what is in force.
+    c2.must_take(&file("d", None, &format!("{BY_C1}request_deadline: 9s\n"))).await;
+    let _c1 = c1_machine.start().await;
+    sleep(A_WHILE).await;
+    let newest = world.newest().await;
+    assert_eq!(newest.config.cluster.request_deadline, Duration::from_secs(9), "the old file");
+    assert_eq!(newest.epoch.number, 4);
+}
+
+#[tokio::test(start_paused = true)]
 async fn with_all_coordinators_lost_a_new_one_takes_the_document_from_the_store_and_publishes() {
     let world = World::new().await;
     let machine = world.machine("c1", &file("d", None, BY_C1));

@@ -2,7 +2,7 @@
 //!
 //! Raw input only: what the options mean together is checked once, in `plan`.
 
-use std::{str::FromStr, time::Duration};
+use std::{path::PathBuf, str::FromStr, time::Duration};
 
 use clap::{Args, ValueEnum};
 use serde::{Serialize, Serializer};
@@ -117,6 +117,11 @@ pub struct BenchArgs {
     /// Form of the report on standard output
     #[arg(long, value_enum, default_value_t = Output::Text)]
     pub output: Output,
+
+    /// Write each measured answer of the target to this file, by the time it was due (in
+    /// milliseconds since 1970), with its kind and its latency in microseconds
+    #[arg(long, value_name = "FILE.csv")]
+    pub answers: Option<PathBuf>,
 
     /// Serve the bare axum peer on this port (0: any) until standard input ends
     #[arg(long, hide = true, value_name = "PORT")]

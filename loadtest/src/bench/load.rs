@@ -27,7 +27,7 @@ use super::{
     plan::{Plan, Target},
     rpc,
     schedule::{Schedule, Waiter},
-    tally::{Side, Tally, When},
+    tally::{Logged, Side, Tally, When},
     value::{self, Numbers},
 };
 
@@ -111,7 +111,12 @@ impl Load {
             target: target.clone(),
             stop: stop.clone(),
             work,
-            tallies: (0..plan.threads).map(|_| Arc::default()).collect(),
+            tallies: (0..plan.threads)
+                .map(|_| {
+                    let log = plan.log.then(Vec::new);
+                    Arc::new(Mutex::new(Tally { log, ..Tally::default() }))
+                })
+                .collect(),
         })
     }
 
@@ -414,7 +419,9 @@ fn settle(load: &Load, tally: &mut Tally, request: Request, outcome: &Outcome<'_
     if when != When::Warmup {
         tally.last_end = Some(now);
     }
-    tally.good(side, now.saturating_duration_since(request.intended), bytes, when);
+    let intended = request.intended;
+    let latency = now.saturating_duration_since(intended);
+    tally.good(Logged { intended, side, latency }, bytes, when);
 }
 
 fn judge(load: &Load, key: u64, floor: u64, body: Option<&[u8]>) -> Result<(), Violation> {

@@ -34,6 +34,8 @@ pub(crate) struct Plan {
     pub(crate) picker: Picker,
     pub(crate) seed: u64,
     pub(crate) verify: Verify,
+    /// Each answer is kept for a file.
+    pub(crate) log: bool,
 }
 
 impl Plan {
@@ -84,6 +86,7 @@ impl Plan {
             picker: Picker::new(args.distribution, args.keys),
             seed: args.seed,
             verify: args.verify,
+            log: args.answers.is_some(),
         })
     }
 }

@@ -366,20 +366,24 @@ fn counts(f: &mut fmt::Formatter<'_>, counts: &BTreeMap<String, u64>) -> fmt::Re
 
 #[cfg(test)]
 mod tests {
-    use std::time::Duration;
+    use std::time::{Duration, Instant};
 
     use super::{
-        super::tally::{Side, When},
+        super::tally::{Logged, Side, When},
         *,
     };
+
+    fn answer(side: Side, latency: Duration) -> Logged {
+        Logged { intended: Instant::now(), side, latency }
+    }
 
     #[test]
     fn percentiles_of_a_known_distribution_are_right_to_three_digits() {
         let mut tally = Tally::default();
         for micros in 1..=10_000 {
-            tally.good(Side::Read, Duration::from_micros(micros), 10, When::InTime);
+            tally.good(answer(Side::Read, Duration::from_micros(micros)), 10, When::InTime);
         }
-        tally.good(Side::Read, Duration::from_secs(9), 10, When::Warmup);
+        tally.good(answer(Side::Read, Duration::from_secs(9)), 10, When::Warmup);
         let reads = Operations::new(&tally.reads, 2.0);
         assert_eq!((reads.requests, reads.rate_per_second), (10_000, 5_000.0));
         let latency = reads.latency.expect("there were requests");
@@ -396,8 +400,8 @@ mod tests {
     #[test]
     fn a_late_answer_counts_as_latency_and_not_for_the_rate() {
         let mut tally = Tally::default();
-        tally.good(Side::Write, Duration::from_millis(1), 10, When::InTime);
-        tally.good(Side::Write, Duration::from_secs(3), 10, When::Late);
+        tally.good(answer(Side::Write, Duration::from_millis(1)), 10, When::InTime);
+        tally.good(answer(Side::Write, Duration::from_secs(3)), 10, When::Late);
         let writes = Operations::new(&tally.writes, 1.0);
         assert_eq!((writes.requests, writes.rate_per_second), (2, 1.0));
         assert!(writes.latency.expect("requests").max_us > 2_900_000.0);

@@ -4,11 +4,13 @@
 //! hits both. Ctrl-C ends the load and reports what there is.
 
 use std::{
+    fs::File,
     hash::{BuildHasher as _, Hasher as _, RandomState},
-    io::{IsTerminal as _, Write as _},
+    io::{self, BufWriter, IsTerminal as _, Write as _},
+    path::PathBuf,
     process::ExitCode,
     sync::Arc,
-    time::Duration,
+    time::{Duration, Instant, SystemTime},
 };
 
 use anyhow::{Context as _, bail};
@@ -20,7 +22,7 @@ use super::{
     peer::{self, Peer},
     plan::{Plan, Target},
     report::{Report, Sample},
-    tally::Interval,
+    tally::{Interval, Logged, Side},
 };
 
 /// Runs the bench, prints its report on standard output.
@@ -64,6 +66,11 @@ pub async fn run(args: BenchArgs) -> anyhow::Result<ExitCode> {
 /// As [`run`].
 pub async fn measure(args: &BenchArgs, stop: watch::Receiver<bool>) -> anyhow::Result<Report> {
     let plan = Arc::new(Plan::new(args)?);
+    // A file that cannot be written is told before the load, not after it.
+    let create = |path: &PathBuf| {
+        File::create(path).with_context(|| format!("cannot write {}", path.display()))
+    };
+    let answers = args.answers.as_ref().map(create).transpose()?;
     let target = Target::named(args, new_run()).await?;
     // Kept to the end: dropping it ends the child.
     let mut _child = None;
@@ -103,12 +110,35 @@ pub async fn measure(args: &BenchArgs, stop: watch::Receiver<bool>) -> anyhow::R
             }
         }
     }
+    if let Some(file) = answers {
+        write_answers(file, driven.first().into_iter().flatten())
+            .context("cannot write the answers")?;
+    }
     let samples = sides
         .iter()
         .zip(preloaded)
         .zip(driven)
         .map(|((side, preloaded), rounds)| Sample { label: side.label.clone(), preloaded, rounds });
     Ok(Report::new(args, samples.collect()))
+}
+
+/// See [`BenchArgs::answers`].
+fn write_answers<'a>(file: File, rounds: impl Iterator<Item = &'a Driven>) -> io::Result<()> {
+    let mut answers: Vec<_> = rounds.flat_map(|round| round.tally.log.iter().flatten()).collect();
+    answers.sort_by_key(|answer| answer.intended);
+    let (now, wall) = (Instant::now(), SystemTime::now());
+    let mut file = BufWriter::new(file);
+    writeln!(file, "due_unix_ms,kind,latency_us")?;
+    for Logged { intended, side, latency } in answers {
+        let due = wall - now.duration_since(*intended);
+        let millis = due.duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default().as_millis();
+        let kind = match side {
+            Side::Read => "read",
+            Side::Write => "write",
+        };
+        writeln!(file, "{millis},{kind},{}", latency.as_micros())?;
+    }
+    file.flush()
 }
 
 /// Tells this process's values from those of any other; never 0, which is the bare peer's.

@@ -61,6 +61,16 @@ pub(crate) struct Tally {
     pub(crate) last_end: Option<Instant>,
     /// Since the last progress line.
     pub(crate) interval: Interval,
+    /// Every measured good answer, where these are to be kept.
+    pub(crate) log: Option<Vec<Logged>>,
+}
+
+/// One good answer.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Logged {
+    pub(crate) intended: Instant,
+    pub(crate) side: Side,
+    pub(crate) latency: Duration,
 }
 
 /// Figures between two progress lines.
@@ -87,12 +97,16 @@ impl Default for Interval {
 }
 
 impl Tally {
-    /// One good answer of `bytes`, `latency` after its intended time.
-    pub(crate) fn good(&mut self, side: Side, latency: Duration, bytes: usize, when: When) {
+    /// One good answer of `bytes`.
+    pub(crate) fn good(&mut self, answer: Logged, bytes: usize, when: When) {
+        let Logged { side, latency, .. } = answer;
         let nanos = u64::try_from(latency.as_nanos()).unwrap_or(u64::MAX);
         self.interval.latency.saturating_record(nanos);
         if when == When::Warmup {
             return;
+        }
+        if let Some(log) = &mut self.log {
+            log.push(answer);
         }
         let tally = match side {
             Side::Read => &mut self.reads,
@@ -137,6 +151,9 @@ impl Tally {
         self.begun += other.begun;
         self.ended += other.ended;
         self.last_end = self.last_end.max(other.last_end);
+        if let Some(theirs) = &other.log {
+            self.log.get_or_insert_default().extend(theirs);
+        }
     }
 }
 

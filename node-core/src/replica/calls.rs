@@ -60,7 +60,7 @@ fn is_of_a_client(request: &Request) -> bool {
 }
 
 /// Whether it is part of a step or of healing, which take all the processor they get.
-fn is_upkeep(request: &Request) -> bool {
+pub(crate) fn is_upkeep(request: &Request) -> bool {
     matches!(
         request,
         Request::Tail { .. }

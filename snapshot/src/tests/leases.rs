@@ -166,6 +166,29 @@ async fn steps_go_on_while_a_compaction_runs_and_a_take_over_ends_it() {
     }
 }
 
+#[tokio::test(start_paused = true)]
+async fn nobody_who_has_a_step_taken_waits_for_the_compaction_after_it() {
+    let world = World::memory();
+    let default = crate::SnapshotOptions { cache_memory_bytes: 8 << 20, ..Default::default() };
+    let node = world.node_with(default).await;
+    let mut writer = node.writer(P).await.expect("a writer");
+    let began = loop {
+        let n = writer.meta().step.0 + 1;
+        writer.step(step(vec![row("key", n, "v", true)], n)).await.expect("a step");
+        world.fault.slow(Some(Duration::from_secs(3)));
+        let began = tokio::time::Instant::now();
+        if writer.maintain().await.expect("maintenance").running {
+            break began;
+        }
+        world.fault.slow(None);
+        assert!(n < 100, "no compaction");
+    };
+    assert!(began.elapsed() < Duration::from_secs(1), "{:?}", began.elapsed());
+    world.fault.slow(None);
+    writer.close().await;
+    node.close().await;
+}
+
 #[tokio::test]
 async fn a_compaction_that_fails_costs_nothing_but_time() {
     use crate::fault::{Match, Op, When};

@@ -60,6 +60,10 @@ fn what_is_kept_reads_back_and_what_makes_no_sense_is_nothing() {
     let mandate = Mandate::of("text").trying(document(6, "c1").epoch).ended();
     assert_eq!(Mandate::decode(&mandate.encode()), Some(mandate.clone()));
     assert!(mandate.is_for("text") && !mandate.is_for("text "));
+    let replacing = Mandate::of("order").in_place_of(&mandate);
+    assert_eq!(Mandate::decode(&replacing.encode()), Some(replacing.clone()));
+    assert_eq!(replacing.clone().of_either("text"), Some(mandate.clone()));
+    assert_eq!(replacing.settled(), Some(Mandate::of("order")));
     for damaged in ["", "{}", "{\"text\": 7, \"tried\": [], \"is_over\": true}"] {
         assert_eq!(Mandate::decode(damaged.as_bytes()), None, "{damaged}");
     }

@@ -20,8 +20,9 @@ pub type Standings = BTreeMap<NodeId, Standing>;
 /// How long one node is asked where it stands: a few pages, each with a deadline of its own. Orders
 /// to a coordinator wait meanwhile.
 const STANDING_MAX: Duration = Duration::from_secs(10);
-/// Steps asked for at once.
-const STEPS_AT_ONCE: usize = 8;
+/// Steps asked for at once: each keeps all replicas of its partition busy, and requests go on
+/// meanwhile.
+const STEPS_AT_ONCE: usize = 2;
 
 /// The nodes, as a coordinator or a command reaches them.
 pub struct Nodes {
