@@ -57,13 +57,6 @@ wait "$killer" || true
 say 'every process is killed with -9 and started again'
 kill -9 "$launcher" $(cat "$var"/run/*.pid) 2>/dev/null || true
 wait "$launcher" 2>/dev/null || true
-# A killed process holds its data folder until the system has taken it down.
-for process in $(cat "$var"/run/*.pid); do
-    for _ in $(seq 100); do
-        kill -0 "$process" 2>/dev/null || break
-        sleep 0.05
-    done
-done
 start
 "$here/test-run.sh" --check-only "$folder" "$url"
 

@@ -167,7 +167,8 @@ impl Node {
         options: NodeOptions,
         shutdown: CancellationToken,
     ) -> Result<Arc<Self>, NodeError> {
-        let folder = Folder::open(options.disk.clone(), &options.var, &options.id)?;
+        let (disk, var) = (options.disk.clone(), options.var.as_path());
+        let folder = Folder::open(disk, var, &options.id, &shutdown).await?;
         let mut watcher = ConfigWatcher::new(options.source.clone(), options.network.clone());
         let first = match newest_kept(options.disk.as_ref(), folder.etc()) {
             Some(kept) => kept,

@@ -132,6 +132,8 @@ async fn what_was_found_intact_long_ago_is_not_written_back() {
     assert_eq!(row().healed, 0);
     let findings = healer.report().findings;
     assert!(findings[0].contains("not healed: the write came too late"), "{findings:?}");
+    let status = cluster.node("n2").replica.engine().partition_status(P);
+    assert_eq!(status.uncovered, 0, "the next step would write it");
 }
 
 #[tokio::test(flavor = "multi_thread")]

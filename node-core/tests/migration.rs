@@ -3,6 +3,11 @@
 
 mod common;
 
+use std::{
+    path::PathBuf,
+    sync::{Arc, mpsc},
+};
+
 use common::{
     Cluster, eventually,
     moving::{
@@ -11,8 +16,9 @@ use common::{
     },
 };
 use tako_flatbuf::{NodeState, PutOutcome, Request};
+use tako_journal::fault::MemDisk;
 use tako_types::{ErrorKind, Kind, Lsn, PartitionId, config::Phase};
-use tokio::time::sleep;
+use tokio::{sync::oneshot, task::spawn_blocking, time::sleep};
 
 const OLD: [&str; 3] = ["n1", "n2", "n3"];
 const ONE_NODE: Move =
@@ -115,6 +121,46 @@ async fn a_step_gathered_before_the_epoch_is_no_barrier() {
     let row = standing_in(cluster.node("n1"), p).await.expect("held");
     assert!(row.adopted_lsn.expect("noted") <= covered(&row, "n1"));
     assert_eq!(barrier[usize::from(p.0)], row.step);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn where_the_journal_stood_is_noted_when_the_last_write_of_a_lower_epoch_has_ended() {
+    let disk = MemDisk::default();
+    let mut cluster = Cluster::new(&format!("cache: {{disk: 0}}\n{}", BY_HAND.start()));
+    (cluster.disk, cluster.journal_file_bytes) = (Arc::new(disk.clone()), 1 << 20);
+    cluster.start_all(&OLD).await;
+    let (n1, p) = (cluster.node("n1").clone(), partition_of("k"));
+    let (first, last) = (fresh("k", Kind::Value, "first"), fresh("k", Kind::Value, "last"));
+    put_at(&n1, 1, &first).await.expect("taken");
+    // Nobody else gets at the journal's file until `done` is dropped.
+    let (done, is_done) = mpsc::channel::<()>();
+    let folder = cluster.var("n1");
+    let is_its = |path: &PathBuf| {
+        path.starts_with(&folder) && path.extension().is_some_and(|it| it == "log")
+    };
+    let file = disk.paths().into_iter().filter(is_its).min().expect("a journal file");
+    let (held, is_held) = oneshot::channel();
+    let holding = spawn_blocking(move || {
+        disk.edit(&file, |_| {
+            held.send(()).expect("it is waited for");
+            is_done.recv().expect_err("nothing is sent");
+        })
+    });
+    is_held.await.expect("it is held");
+    let writer = n1.clone();
+    let writing = tokio::spawn(async move { put_at(&writer, 1, &last).await });
+    let engine = n1.replica.engine();
+    eventually("it is under way", async || !engine.partition_status(p).quiet).await;
+    n1.config.adopt(BY_HAND.phase(2, Phase::WriteBoth, vec![])).expect("it may follow");
+    sleep(A_WHILE).await;
+    assert_eq!(standing(&n1).await.noted, 0, "what is under way may yet be acknowledged");
+    drop(done);
+    assert!(holding.await.expect("no panic"), "the file is there");
+    writing.await.expect("no panic").expect("taken under the epoch before");
+    cluster.noted(&["n1"], 2).await;
+    let row = standing_in(&n1, p).await.expect("held");
+    assert_eq!((row.adopted_lsn, row.uncovered), (Some(row.last_lsn), 1));
+    assert!(Lsn(1) < row.last_lsn, "the later one counts: {row:?}");
 }
 
 #[tokio::test(flavor = "multi_thread")]

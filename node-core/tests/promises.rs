@@ -2,7 +2,13 @@
 
 mod common;
 
-use std::{any::Any, io, path::Path, sync::Arc, time::Duration};
+use std::{
+    any::Any,
+    io,
+    path::Path,
+    sync::{Arc, atomic::Ordering},
+    time::Duration,
+};
 
 use common::{Cluster, eventually, get, key, one_bucket, put, text, write};
 use tako_flatbuf::{NodeState, PrepareOutcome, PutOutcome, Record, RecordHead, Request, Response};
@@ -106,10 +112,10 @@ async fn an_accept_without_its_promise_is_refused() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_plain_write_below_the_promise_is_refused_and_the_serving_node_stamps_it_anew() {
-    let cluster = one_node().await;
-    let node = cluster.node("n1");
+    let mut cluster = one_node().await;
+    let node = &cluster.node("n1").clone();
     let old = next(node);
-    let ballot = Version { micros: next(node).micros + 3_000_000, origin: 1 };
+    let ballot = Version { micros: next(node).micros + 30_000_000, origin: 1 };
     promise(node, "k", ballot).await;
     let refused = offer(node, record("k", old, "v"), false).await;
     assert_eq!(refused, PutOutcome::Promised { version: ballot });
@@ -118,8 +124,11 @@ async fn a_plain_write_below_the_promise_is_refused_and_the_serving_node_stamps_
     let deadline = Duration::from_secs(10);
     cluster.serving("n1").put(own.clone(), deadline).await.expect_err("not won, not lost");
     assert!(offer(node, record("other", old, "v"), false).await != refused, "another key");
-    let written = put(cluster.serving("n1"), "k", "plain").await.expect("stamped anew");
+    // The node's own clock went by the ballot; a proxy's does not know of it.
+    let proxy = cluster.proxy("p1").await;
+    let written = put(&proxy.serving, "k", "plain").await.expect("stamped anew");
     assert!(written.won && written.version > ballot);
+    assert_eq!(proxy.serving.metrics().restamps.load(Ordering::Relaxed), 1);
     let lost = cluster.serving("n1").put(own, deadline).await.expect("lost in good order");
     assert_eq!((lost.won, lost.version), (false, written.version));
     let late = accept(node, Version::ZERO, record("k", ballot, "late")).await;

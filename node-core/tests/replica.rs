@@ -335,26 +335,32 @@ async fn a_refill_takes_nothing_from_a_folder_that_another_came_after() {
 
 #[tokio::test]
 async fn a_step_writes_nothing_from_a_folder_that_another_came_after() {
-    let alone = Alone::of(3);
-    let step = step_of(&[record("later", 9, b"v")], coverage("n1", Incarnation(9), 4));
-    let mut writer = alone.writer().await;
-    writer.step(step).await.expect("a step");
-    writer.close().await;
-    let old = Peer::new("n1", NodeState::Starting, Incarnation(1));
-    old.hold(6, record("gone", 5, b"v"));
-    alone.serve(&old).await;
-    let (engine, _) = alone.engine(MEMORY_BYTES).await;
-    engine.open_latest(P).await.expect("a view");
-    engine.put(P, record("k", 20, b"v"), Intent::Write).await.expect("written");
-    let (links, _) = alone.replica(&engine);
-    let snapshotter = Snapshotter::new(links, engine.clone(), CancellationToken::new());
-    snapshotter.step_here(P).await.expect("a step");
-    assert!(!old.asked().is_empty());
-    assert_eq!(engine.step(P), StepNumber(2));
-    let held = async |name| engine.vote(P, &key(name)).await.expect("a vote").record.is_some();
-    assert!(held("k").await);
-    assert!(!held("gone").await, "a purged key is back");
-    snapshotter.close().await;
+    // Once the snapshot knows of the later folder, once only other nodes told of it.
+    for (covered, told) in [(9, None), (1, Some(Incarnation(9)))] {
+        let alone = Alone::of(3);
+        let step = step_of(&[record("later", 9, b"v")], coverage("n1", Incarnation(covered), 4));
+        let mut writer = alone.writer().await;
+        writer.step(step).await.expect("a step");
+        writer.close().await;
+        let old = Peer::new("n1", NodeState::Starting, Incarnation(1));
+        old.hold(6, record("gone", 5, b"v"));
+        alone.serve(&old).await;
+        let (engine, _) = alone.engine(MEMORY_BYTES).await;
+        engine.open_latest(P).await.expect("a view");
+        engine.put(P, record("k", 20, b"v"), Intent::Write).await.expect("written");
+        let (links, _) = alone.replica(&engine);
+        if let Some(folder) = told {
+            links.membership.learn(&NodeId::new("n1"), folder);
+        }
+        let snapshotter = Snapshotter::new(links, engine.clone(), CancellationToken::new());
+        snapshotter.step_here(P).await.expect("a step");
+        assert!(!old.asked().is_empty());
+        assert_eq!(engine.step(P), StepNumber(2));
+        let held = async |name| engine.vote(P, &key(name)).await.expect("a vote").record.is_some();
+        assert!(held("k").await);
+        assert!(!held("gone").await, "a purged key is back, told of {told:?}");
+        snapshotter.close().await;
+    }
 }
 
 #[tokio::test]

@@ -65,22 +65,41 @@ async fn a_losing_client_timestamp_is_answered_with_the_winning_one() {
     assert!(cluster.serving("n1").put(far, limit).await.is_err(), "a day in the future is refused");
 }
 
+async fn says_absent(cluster: &Cluster, name: &str, when: &str) {
+    for id in ["n1", "n2", "n3"] {
+        let found = get(cluster.serving(id), name).await.expect("read");
+        assert_eq!(found, None, "{name} through {id}, {when}");
+    }
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn an_expired_value_is_gone_and_nothing_older_comes_back() {
-    let cluster = Cluster::started(&one_bucket(3), &["n1", "n2", "n3"]).await;
+    // Steps only when they are asked for: it expires before one covers it.
+    let config = one_bucket(3).replace("300ms", "1h");
+    let mut cluster = Cluster::started(&config, &["n1", "n2", "n3"]).await;
+    let p = common::key("k").partition(2);
     put(cluster.serving("n1"), "k", "old").await.expect("written");
-    cluster.covered().await;
+    cluster.node("n1").snapshotter.step_here(p).await.expect("a step");
     let expires_at_micros = cluster.serving("n1").clock().now_micros() + 400_000;
     let short = Write { expires_at_micros, ..write("k", "short") };
     cluster.serving("n1").put(short, Duration::from_secs(5)).await.expect("written");
     common::eventually("it expires", async || {
-        get(cluster.serving("n2"), "k").await.expect("read").is_none()
+        get(cluster.serving("n2"), "k").await.expect("read").as_deref() != Some("short")
     })
     .await;
-    cluster.covered().await;
+    says_absent(&cluster, "k", "before its step").await;
+    cluster.node("n1").snapshotter.step_here(p).await.expect("a step");
+    assert_eq!(cluster.node("n1").replica.engine().partition_status(p).uncovered, 0);
+    says_absent(&cluster, "k", "after its step").await;
+    // What is cached would hide an older one in the snapshot.
+    cluster.crash_all().await;
     for id in ["n1", "n2", "n3"] {
-        assert_eq!(get(cluster.serving(id), "k").await.expect("read"), None);
+        cluster.start(id).await;
     }
+    for id in ["n1", "n2", "n3"] {
+        cluster.serves(id).await;
+    }
+    says_absent(&cluster, "k", "after its step and a restart").await;
 }
 
 #[tokio::test(flavor = "multi_thread")]

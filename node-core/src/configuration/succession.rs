@@ -123,5 +123,8 @@ mod tests {
         assert!(check(&both, &other).is_err(), "the set that is written changed");
         let other = document(3, "t", Some(Phase::Leave), &[2, 3, 5]);
         assert!(check(&both, &other).is_err(), "it is not what was moved to");
+        let struck_out = document(2, "t", None, &NODES[..2]);
+        let refused = check(&document(1, "t", None, &NODES), &struck_out);
+        assert!(refused.is_err(), "a node is struck out of the file");
     }
 }

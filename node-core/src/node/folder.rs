@@ -5,10 +5,20 @@
 use std::{
     path::{Path, PathBuf},
     sync::Arc,
+    time::Duration,
 };
 
 use tako_journal::{DirLock, Disk, Identity, IdentityError, lock_dir};
 use tako_types::{ClusterId, Incarnation, NodeId, config::Durability};
+use tokio::time::{Instant, sleep};
+use tokio_util::sync::CancellationToken;
+
+use super::NodeError;
+
+/// How long a start waits for the folder's lock: a process that was killed holds it until the
+/// system has taken its memory and its last writes down, which a busy machine takes seconds for.
+const DYING: Duration = Duration::from_secs(10);
+const AGAIN_AFTER: Duration = Duration::from_millis(50);
 
 /// Why a folder that was just made does not vote yet.
 pub(super) const NEW_FOLDER: &str = "the data folder is new";
@@ -32,15 +42,35 @@ pub(super) struct Opened {
 }
 
 impl Folder {
-    /// Makes and locks the folder.
-    pub(super) fn open(
+    /// Makes and locks the folder; a lock that is held is tried again until [`DYING`] is over.
+    ///
+    /// # Errors
+    /// [`IdentityError::Locked`] where another process goes on, [`NodeError::Stopped`] where this
+    /// one is stopped first.
+    pub(super) async fn open(
         disk: Arc<dyn Disk>,
         var: &Path,
         id: &NodeId,
-    ) -> Result<Self, IdentityError> {
+        shutdown: &CancellationToken,
+    ) -> Result<Self, NodeError> {
         let data = var.join("data").join(id.as_str());
         let etc = var.join("etc").join(format!("node-{id}"));
-        let _lock = lock_dir(disk.as_ref(), &data)?;
+        let until = Instant::now() + DYING;
+        let mut told = false;
+        let _lock = loop {
+            match lock_dir(disk.as_ref(), &data) {
+                Err(error @ IdentityError::Locked { .. }) if Instant::now() < until => {
+                    if !std::mem::replace(&mut told, true) {
+                        tracing::warn!("{error}; waiting for it to end, at most {DYING:?}");
+                    }
+                }
+                locked => break locked?,
+            }
+            tokio::select! {
+                () = shutdown.cancelled() => return Err(NodeError::Stopped),
+                () = sleep(AGAIN_AFTER) => {}
+            }
+        };
         Ok(Self { disk, data, etc, _lock })
     }
 
@@ -184,5 +214,60 @@ impl Folder {
             }
         }
         Ok(aside.display().to_string())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::{path::Path, sync::Arc, time::Duration};
+
+    use tako_journal::{fault::MemDisk, lock_dir};
+    use tako_types::NodeId;
+    use tokio::time::{Instant, sleep};
+    use tokio_util::sync::CancellationToken;
+
+    use super::{DYING, Folder};
+    use crate::node::NodeError;
+
+    const VAR: &str = "/var";
+
+    async fn open(disk: &MemDisk, shutdown: &CancellationToken) -> Result<Folder, NodeError> {
+        let id = NodeId::new("n1");
+        Folder::open(Arc::new(disk.clone()), Path::new(VAR), &id, shutdown).await
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_start_waits_while_a_killed_process_still_holds_the_folder() {
+        let disk = MemDisk::default();
+        let held = lock_dir(&disk, &Path::new(VAR).join("data/n1")).expect("free");
+        let dying = async {
+            sleep(Duration::from_secs(2)).await;
+            drop(held);
+        };
+        let shutdown = CancellationToken::new();
+        let (opened, ()) = tokio::join!(open(&disk, &shutdown), dying);
+        opened.expect("opened once it was free");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_folder_that_another_process_keeps_is_refused_in_bounded_time() {
+        let disk = MemDisk::default();
+        let first = open(&disk, &CancellationToken::new()).await.expect("free");
+        let began = Instant::now();
+        let error = open(&disk, &CancellationToken::new()).await.expect_err("held");
+        assert!(error.to_string().contains("in use by another process"), "{error}");
+        assert!(began.elapsed() <= DYING + Duration::from_secs(1), "{:?}", began.elapsed());
+        drop(first);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_start_that_waits_for_its_folder_can_be_stopped() {
+        let disk = MemDisk::default();
+        let first = open(&disk, &CancellationToken::new()).await.expect("free");
+        let shutdown = CancellationToken::new();
+        shutdown.cancel();
+        let ended = open(&disk, &shutdown).await;
+        assert!(matches!(ended, Err(NodeError::Stopped)), "{ended:?}");
+        drop(first);
     }
 }

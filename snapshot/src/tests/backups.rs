@@ -370,7 +370,12 @@ async fn is_nothing_left_of_it(world: &World) {
 #[tokio::test]
 async fn a_create_that_stood_still_for_so_long_that_others_may_clean_up_after_it_commits_nothing() {
     let world = World::memory();
-    let error = create_during(&world, || world.clock.by_minutes(31)).await.expect_err("too late");
+    let meanwhile = || {
+        world.clock.by_minutes(31);
+        // Not even for the moment until it would be taken back.
+        world.fault.fail_from(Match::op(Op::Put).on("backups/"), 0, When::Before);
+    };
+    let error = create_during(&world, meanwhile).await.expect_err("too late");
     assert_eq!(error.kind(), ErrorKind::Deadline, "{error}");
     assert!(error.to_string().contains("try again"), "{error}");
     is_nothing_left_of_it(&world).await;

@@ -216,6 +216,18 @@ async fn a_replica_whose_view_is_below_the_barrier_has_no_vote() {
     scene.take(OLD);
     let error = scene.get().await.expect_err("one vote is no quorum");
     assert!(matches!(error, RequestError::TooFewVotes { got: 1, need: 2, .. }), "{error}");
+
+    // Nor where all would agree, whichever of them is asked for its whole vote.
+    for above in NEW {
+        let scene = Scene::new(document(1, Some(Phase::ReadNew), OLD, NEW)).await;
+        for n in NEW {
+            let step = StepNumber(if n == above { 7 } else { 6 });
+            scene.node(*n).answers(move |request| votes_at(request, 9, step));
+        }
+        scene.take(OLD);
+        let error = scene.get().await.expect_err("one vote is no quorum");
+        assert!(matches!(error, RequestError::TooFewVotes { got: 1, need: 2, .. }), "{error}");
+    }
 }
 
 #[tokio::test(start_paused = true)]

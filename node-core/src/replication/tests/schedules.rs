@@ -222,8 +222,11 @@ async fn a_write_that_was_shown_before_enough_judged_is_not_sent_again_above_a_n
     assert!(puts.iter().all(|(_, version)| *version < newer), "it would bury the newer one");
 }
 
-#[tokio::test(start_paused = true)]
-async fn a_repair_is_taken_only_for_half_of_the_grace_from_when_its_record_was_looked_for() {
+/// Half of the grace, in microseconds.
+const HALF_A_DAY: u64 = 12 * 3_600 * 1_000_000;
+
+/// Three replicas that take everything, and until when they were told they may.
+async fn told_until() -> (Fakes, Arc<Mutex<Vec<u64>>>) {
     let fakes = fakes(3).await;
     let until = Arc::new(Mutex::new(Vec::new()));
     for replica in &fakes.replicas {
@@ -234,10 +237,28 @@ async fn a_repair_is_taken_only_for_half_of_the_grace_from_when_its_record_was_l
             accepted()
         });
     }
+    (fakes, until)
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_write_is_taken_only_for_half_of_the_grace_from_when_it_was_sent() {
+    let (fakes, until) = told_until().await;
+    let now = || fakes.serving.clock().now_micros();
+    let before = now();
+    fakes.serving.put(write(), LONG).await.expect("all are there");
+    fakes.serving.finish().await;
+    let sent = before + HALF_A_DAY..=now() + HALF_A_DAY;
+    let until = until.lock().expect("no test panics holding it").clone();
+    assert_eq!(until.len(), 3);
+    assert!(until.iter().all(|at| sent.contains(at)), "{until:?}, not within {sent:?}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_repair_is_taken_only_for_half_of_the_grace_from_when_its_record_was_looked_for() {
+    let (fakes, until) = told_until().await;
     let found_micros = 5;
     fakes.serving.repair(record(1), found_micros, LONG).await.expect("all are there");
     fakes.serving.finish().await;
-    let half_a_day = 12 * 3_600 * 1_000_000;
     let until = until.lock().expect("no test panics holding it").clone();
-    assert_eq!(until, [found_micros + half_a_day; 3], "its tombstone may be purged by then");
+    assert_eq!(until, [found_micros + HALF_A_DAY; 3], "its tombstone may be purged by then");
 }

@@ -459,6 +459,12 @@ fn what_decides_placement_changes_only_by_migration() {
         ),
         ("hash:", "weights: {b2: 2}\n        hash:", "deployments.d.weights.b2"),
         ("hash:", "consistency: all\n        hash:", "deployments.d.consistency"),
+        ("b2:", "    n5: [localhost, 5715, 4715]\n            b2:", "deployments.d.buckets.b1.n5"),
+        (
+            "b3:",
+            "b4:\n                n5: [localhost, 5715, 4715]\n            b3:",
+            "deployments.d.buckets.b4",
+        ),
         ("n3:", "n5:", "deployments.d.buckets.b2.n5"),
         ("b3:", "b4:", "deployments.d.buckets.b4"),
         ("                n2: [localhost, 5712, 4712]\n", "", "deployments.d.buckets.b1.n2"),
@@ -481,6 +487,13 @@ fn what_decides_placement_changes_only_by_migration() {
         change("deployments:", "partitions: 64\ndeployments:").expect_err("fixed").path,
         "partitions"
     );
+    // Not even for the same nodes under another name.
+    let twice = |active: &str| {
+        let (_, d) = THREE.split_once("    d:\n").expect("the deployment");
+        parse(&format!("active_deployment: {active}\ndeployments:\n    d:\n{d}    e:\n{d}"))
+    };
+    let error = check_change(&twice("d"), &twice("e")).expect_err("another deployment");
+    assert_eq!(error.path, "active_deployment");
 }
 
 #[test]

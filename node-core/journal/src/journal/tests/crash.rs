@@ -3,12 +3,13 @@
 
 use std::{path::Path, sync::Arc};
 
+use parking_lot::Mutex;
 use proptest::prelude::*;
 use tako_types::{Incarnation, Lsn};
 
 use super::{Index, commit_all, core, options, pend};
 use crate::{
-    Durable, JournalOptions, Writer,
+    Durable, JournalOptions, Sink, Writer,
     fault::{Call, Fault, FaultDisk, Kept, MemDisk, Op, surviving},
 };
 
@@ -70,35 +71,53 @@ fn check(disk: &MemDisk, visible: &[Durable], released: &[Durable], what: &str) 
     replayed
 }
 
+/// Remembers everything it was given, and how many changes to the disk had been done by then.
+struct Witness {
+    disk: FaultDisk,
+    index: Index,
+    after: Mutex<Vec<usize>>,
+}
+
+impl Sink for Witness {
+    fn on_durable(&self, batch: &[Durable]) {
+        self.index.on_durable(batch);
+        self.after.lock().extend(batch.iter().map(|_| self.disk.op_count()));
+    }
+}
+
 #[test]
 fn no_lsn_is_reused_and_nothing_visible_is_lost_at_any_prefix_of_a_run() {
     let base = MemDisk::default();
     let disk = FaultDisk::new(Arc::new(base.deep_copy()));
     disk.record();
-    let (mut writer, _, index) = core(small(), &disk);
-    // (changes done, entries visible, entries released) after each step.
-    let mut steps = vec![(disk.op_count(), 0, 0)];
+    let (index, after) = (Index::default(), Mutex::default());
+    let seen = Arc::new(Witness { disk: disk.clone(), index, after });
+    let opened = Writer::open(small(), Arc::new(disk.clone()), seen.clone());
+    let (mut writer, _) = opened.expect("opens");
+    // (changes done, entries released) after each step.
+    let mut steps = vec![(disk.op_count(), 0)];
     let mut released = Vec::new();
     for number in 0..14u8 {
         commit_all(&mut writer, &[vec![number; 700], vec![number; 300]]);
-        steps.push((disk.op_count(), index.all().len(), released.len()));
+        steps.push((disk.op_count(), released.len()));
         if number % 4 == 3 {
-            for durable in index.all().into_iter().skip(released.len()).take(6) {
+            for durable in seen.index.all().into_iter().skip(released.len()).take(6) {
                 writer.release(durable.location);
                 released.push(durable);
             }
             // A release counts before the change that it causes.
-            steps.push((disk.op_count(), index.all().len(), released.len()));
+            steps.push((disk.op_count(), released.len()));
             writer.trim().expect("room");
-            steps.push((disk.op_count(), index.all().len(), released.len()));
+            steps.push((disk.op_count(), released.len()));
         }
     }
-    let (ops, all) = (disk.ops(), index.all());
+    let (ops, all, after) = (disk.ops(), seen.index.all(), seen.after.lock().clone());
     for cut in 0..=ops.len() {
-        let visible = steps.iter().filter(|s| s.0 <= cut).map(|s| s.1).max().unwrap_or(0);
+        // From the moment that the sink was told, not only from the end of its commit.
+        let visible = after.iter().filter(|done| **done <= cut).count();
         // What may be missing: everything released by the end of the step that was under way.
-        let gone = steps.iter().find(|s| cut <= s.0).map_or(released.len(), |s| s.2);
-        let gone = gone.max(steps.iter().filter(|s| s.0 <= cut).map(|s| s.2).max().unwrap_or(0));
+        let gone = steps.iter().find(|s| cut <= s.0).map_or(released.len(), |s| s.1);
+        let gone = gone.max(steps.iter().filter(|s| s.0 <= cut).map(|s| s.1).max().unwrap_or(0));
         let (visible, gone) = (&all[..visible], &released[..gone]);
         check(&surviving(&base, &ops[..cut], |_| Kept::All), visible, gone, &format!("all, {cut}"));
         check(
