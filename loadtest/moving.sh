@@ -13,9 +13,9 @@
 # TAKO=PROGRAM runs that `tako` (default: target/release/tako); RATE=N/s the load (default
 # 1000/s, 0 for none) on KEYS=N values of 1 KiB (default 100000); PORT=N the first of the 20 ports
 # (default 9700). The folder it works in is removed at the end and needs about three times MEGABYTES
-# of disk: TMPDIR says where. OTHERS=FOLDER is for the store and the
-# new nodes: in a real cluster they share no disk with the old ones, so latencies mean something only
-# where this is another one (or /dev/shm, where it has the room). Needs curl, python3 and ss.
+# of disk: TMPDIR says where. OTHERS=FOLDER is for the store and the new nodes: in a real cluster they
+# share no disk with the old ones, so latencies mean something only where this is another one (or
+# /dev/shm, where it has the room). Needs curl, python3 and ss.
 set -euo pipefail
 [[ $# -ge 1 && $1 =~ ^[0-9]+$ ]] || {
     sed -n '2,19s/^# \?//p' "$0" >&2
