@@ -52,15 +52,17 @@ impl Maintenance {
         self.stop.cancel();
     }
 
-    /// Starts what is due, waits a little, and reports what has finished.
+    /// Starts what is due, waits a little, and reports what has finished. Compaction is due from
+    /// `compact_from` L0 tables on.
     pub(crate) async fn run(
         &mut self,
         shared: &Arc<Shared>,
         partition: PartitionId,
         db: &Db,
+        compact_from: usize,
     ) -> Result<Maintained, SnapshotError> {
         if self.running.is_none() {
-            let work = if db.manifest().l0().len() >= settings::COMPACT_FROM_TABLES {
+            let work = if db.manifest().l0().len() >= compact_from {
                 Work::Compact { last_tick_millis: floor_millis(&db.manifest()) }
             } else if self.grace.is_over(shared.wall.now_micros())
                 && is_collection_due(shared, partition, db)

@@ -40,6 +40,8 @@ pub struct PeerStatus {
     pub failures: u32,
     /// What it told of its partitions.
     pub partitions: HashMap<PartitionId, PartitionGossip>,
+    /// The steps it answered at since then.
+    answered_at: HashMap<PartitionId, StepNumber>,
 }
 
 impl PeerStatus {
@@ -79,6 +81,7 @@ impl Membership {
                 heard: Instant::now(),
                 failures: 0,
                 partitions: state.partitions.into_iter().map(|p| (p.partition, p)).collect(),
+                answered_at: HashMap::new(),
             },
         );
     }
@@ -116,9 +119,18 @@ impl Membership {
         self.peers.lock().get(node).map(read)
     }
 
-    /// Step of a partition that a node told it sees.
+    /// Step of a partition that a node told it sees, or answered at.
     pub fn step_seen(&self, node: &NodeId, p: PartitionId) -> Option<StepNumber> {
-        self.with(node, |peer| peer.partitions.get(&p).map(|told| told.step)).flatten()
+        let told = |peer: &PeerStatus| peer.partitions.get(&p).map(|told| told.step);
+        self.with(node, |peer| told(peer).max(peer.answered_at.get(&p).copied())).flatten()
+    }
+
+    /// A node answered at this step of a partition: news between two rounds of gossip.
+    pub fn on_step_seen(&self, node: &NodeId, p: PartitionId, step: StepNumber) {
+        if let Some(peer) = self.peers.lock().get_mut(node) {
+            let answered = peer.answered_at.entry(p).or_default();
+            *answered = step.max(*answered);
+        }
     }
 
     /// Answers at present.

@@ -32,6 +32,7 @@ use std::{
     time::Duration,
 };
 
+use read::AskedForSteps;
 pub use read::Read;
 use tako_flatbuf::{NodeState, RpcError};
 use tako_types::{
@@ -156,6 +157,7 @@ pub struct Serving {
     finishing: TaskTracker,
     finishing_count: Arc<AtomicUsize>,
     clock_off_micros: AtomicU64,
+    asked_for_steps: AskedForSteps,
     stopped: AtomicBool,
     /// Keeps the ceiling that versions are issued below; a proxy has none, its origin is its own.
     ceiling: OnceLock<Arc<IdentityKeeper>>,
@@ -172,6 +174,7 @@ impl Serving {
             finishing: TaskTracker::new(),
             finishing_count: Arc::new(AtomicUsize::new(0)),
             clock_off_micros: AtomicU64::new(0),
+            asked_for_steps: AskedForSteps::default(),
             stopped: AtomicBool::new(false),
             ceiling: OnceLock::new(),
         })

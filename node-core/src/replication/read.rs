@@ -14,6 +14,7 @@ mod ballot;
 
 use std::{collections::VecDeque, sync::atomic::Ordering, time::Duration};
 
+pub(super) use answer::AskedForSteps;
 use answer::Newest;
 use ballot::{Ballot, Shown, ask, ask_merged, differ_from, index_agrees, newest_of};
 use futures::{StreamExt, future::BoxFuture, stream::FuturesUnordered};

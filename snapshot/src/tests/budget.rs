@@ -37,6 +37,24 @@ async fn a_step_takes_two_puts_and_four_with_compaction_on_average() {
 }
 
 #[tokio::test]
+async fn compaction_that_is_put_off_comes_at_twice_as_many_tables() {
+    let world = World::memory();
+    let node = world.node().await;
+    let mut writer = node.writer(P).await.expect("a writer");
+    let mut steps = 0;
+    loop {
+        steps += 1;
+        let rows = vec![row(&format!("k{steps}"), steps, "v", true)];
+        writer.step(step(rows, steps)).await.expect("a step");
+        if writer.maintain_sparingly().await.expect("maintenance").compacted {
+            break;
+        }
+    }
+    assert_eq!(steps, 2 * COMPACT_FROM_TABLES as u64);
+    node.close().await;
+}
+
+#[tokio::test]
 async fn a_move_to_an_announced_step_takes_one_list_and_few_gets() {
     for world in World::all() {
         let node = world.node().await;

@@ -62,6 +62,21 @@ impl Scene {
         }
     }
 
+    /// These take everything, and answer that they see the step that the test says, 0 at first.
+    fn open(&self, nodes: &[u16]) -> Arc<AtomicU64> {
+        let opened = Arc::new(AtomicU64::new(0));
+        for n in nodes {
+            let opened = opened.clone();
+            self.node(*n).answers(move |request| {
+                let Request::Stat { keys, .. } = request else { return accepted() };
+                assert!(keys.is_empty(), "only its step was needed");
+                let step = StepNumber(opened.load(Ordering::Acquire));
+                Some(Ok(Response::Stat { answers: Vec::new(), step, voting: false }))
+            });
+        }
+        opened
+    }
+
     /// These tell by gossip that they see `step`.
     fn see(&self, nodes: &[u16], step: u64) {
         for n in nodes {
@@ -224,6 +239,59 @@ async fn a_covered_record_whose_step_too_few_of_the_other_set_see_goes_to_it() {
             assert_eq!(scene.written(other), 3, "R = {r}: reads of it may be a step behind");
         }
     }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_step_that_the_other_set_opened_since_gossip_told_is_asked_for_once() {
+    for (now, read, other, _) in moves() {
+        for r in [1, 2] {
+            let scene = Scene::new(now.clone()).await;
+            scene.show(read);
+            scene.open(other).store(7, Ordering::Release);
+            scene.see(other, 6);
+            let delay = Duration::from_millis(20);
+            other.iter().for_each(|n| scene.node(*n).delay.set(delay).expect("told once"));
+            let reads = futures::future::join_all((0..5).map(|_| scene.get_by(r))).await;
+            assert!(reads.into_iter().all(|read| read.expect("all are there") == Some(RECORD)));
+            assert_eq!(scene.get_by(r).await.expect("all are there"), Some(RECORD));
+            assert_eq!(scene.written(read) + scene.written(other), 0, "R = {r}");
+            let asked: usize = other.iter().map(|n| scene.node(*n).asked("stat")).sum();
+            assert!(asked <= 3, "R = {r}: asked {asked} times");
+        }
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_other_set_is_asked_again_for_a_later_step_or_after_a_moment() {
+    for (now, read, other, _) in moves() {
+        let scene = Scene::new(now).await;
+        scene.show(read);
+        let opened = scene.open(other);
+        scene.see(other, 6);
+        for written in [1, 2] {
+            assert_eq!(scene.get_by(1).await.expect("all are there"), Some(RECORD));
+            scene.serving.finish().await;
+            assert_eq!(scene.written(other), 3 * written, "no step is known to show it");
+        }
+        opened.store(7, Ordering::Release);
+        tokio::time::sleep(Duration::from_millis(100)).await;
+        assert_eq!(scene.get_by(1).await.expect("all are there"), Some(RECORD));
+        assert_eq!(scene.written(other), 6, "it is asked again");
+        let asked = other.iter().map(|n| scene.node(*n).asked("stat")).sum::<usize>();
+        assert!(asked <= 6, "asked {asked} times");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_read_that_asks_for_a_step_and_meets_a_newer_document_begins_again() {
+    let [(now, read, other, next), _] = moves();
+    let scene = Scene::new(now).await;
+    scene.show(read);
+    scene.show(other);
+    scene.see(other, 6);
+    other.iter().for_each(|n| scene.node(*n).knows([next.clone()]));
+    assert_eq!(scene.get_by(1).await.expect("all are there"), Some(RECORD));
+    assert!(other.iter().any(|n| scene.node(*n).asked("get") > 0), "the new set answered");
 }
 
 #[tokio::test(start_paused = true)]
