@@ -4,8 +4,10 @@
 #   loadtest/moving.sh MEGABYTES [VALUE_KIB]      (e.g. 100 64, then 10240 1024)
 #
 # A cluster of eight processes on this machine with a folder as the store: three nodes get
-# MEGABYTES, then a second bucket of three new nodes under load at a fixed rate, then one node is
-# replaced three times by an empty one. Prints one line per figure.
+# MEGABYTES, then under load at a fixed rate a second bucket of three new nodes, then this one is
+# given up again, and so on, MOVES=N times (default 4). Each move is compared with the seconds just
+# before it, as the speed of a machine that others share swings. In the end one node is replaced
+# three times by an empty one. Prints one line per figure.
 #
 # MIRRORS=1: one node and another bucket of one, for a machine with few cores: latencies mean little
 # where the processes wait for one.
@@ -18,10 +20,10 @@
 # /dev/shm, where it has the room). Needs curl, python3 and ss.
 set -euo pipefail
 [[ $# -ge 1 && $1 =~ ^[0-9]+$ ]] || {
-    sed -n '2,19s/^# \?//p' "$0" >&2
+    sed -n '2,21s/^# \?//p' "$0" >&2
     exit 2
 }
-megabytes=$1 value_kib=${2:-1024} rate=${RATE:-1000/s} keys=${KEYS:-100000} port=${PORT:-9700}
+megabytes=$1 value_kib=${2:-1024} rate=${RATE:-1000/s} keys=${KEYS:-100000} port=${PORT:-9700} moves=${MOVES:-4}
 tako=$(realpath "${TAKO:-$(dirname "$0")/../target/release/tako}")
 case ${MIRRORS:-3} in
 1) old=(1) new=(4) ;;
@@ -89,7 +91,7 @@ import json, sys
 sys.exit(any(node["uncovered_partitions"] for node in json.load(sys.stdin)["nodes"]))'
 }
 # Cheap, for the cores are the nodes'.
-came_to() { grep -q "phase=\"\(${1// /\\|}\)\"" c1.log; }
+came_to() { tail -n "+$logged" c1.log | grep -q "phase=\"\(${1// /\\|}\)\""; }
 # What the processes of the nodes named have received so far, in KiB: all of it RPC, for the store is
 # a folder.
 received() {
@@ -101,28 +103,47 @@ received() {
 proxy="http://localhost:$(http 7)"
 load() {
     "$tako" bench --url "$proxy" --mode open --rate "$rate" --connections 64 --keys "$keys" \
-        --value-size 1KiB --read-share 0.5 --duration 45s --answers load.csv --output json \
+        --value-size 1KiB --read-share 0.5 --duration $((20 + 24 * moves))s --answers load.csv --output json \
         >load.json 2>load.log
 }
-report() { # NAME [FROM TO, of those due between in milliseconds]
+# What the load saw: all of it, the 10 s before each order, the 10 s from it, and from each order to
+# its end. The moves are its arguments, as BEGIN-END in milliseconds.
+report() {
     python3 - "$@" <<'PY'
-import csv, json, sys
-name, *span = sys.argv[1:]
-begin, end = map(int, span or (0, 1 << 62))
+import csv, json, statistics, sys
+moves = [tuple(map(int, move.split("-"))) for move in sys.argv[1:]]
 target = json.load(open("load.json"))["target"]
-micros = {"read": [], "write": []}
-for answer in csv.DictReader(open("load.csv")):
-    if begin <= int(answer["due_unix_ms"]) <= end:
-        micros[answer["kind"]].append(int(answer["latency_us"]))
-def at(kind, share):
-    return sorted(micros[kind])[int(len(micros[kind]) * share)] / 1000
-figures = "; ".join(f"{kind}s p50 {at(kind, 0.5):.2f} ms, p90 {at(kind, 0.9):.2f} ms, p99 {at(kind, 0.99):.2f} ms"
-                    for kind in micros)
-failed = "" if span else (f", errors {target['errors'] or 'none'},"
-                          f" wrong answers {target['verification']['violations'] or 'none'}")
-print(f"{name}: {sum(map(len, micros.values()))} requests{failed}; {figures}")
+answers = [(int(row["due_unix_ms"]), row["kind"], int(row["latency_us"]))
+           for row in csv.DictReader(open("load.csv"))]
+def within(spans):
+    micros = {"read": [], "write": []}
+    for due, kind, latency in answers:
+        if any(begin <= due <= end for begin, end in spans):
+            micros[kind].append(latency)
+    return {kind: sorted(all_of_it) for kind, all_of_it in micros.items()}
+def at(micros, share):
+    return micros[int(len(micros) * share)] / 1000
+def show(name, micros):
+    figures = "; ".join(f"{kind}s p50 {at(of, 0.5):.2f}, p90 {at(of, 0.9):.2f}, p99 {at(of, 0.99):.2f} ms"
+                        for kind, of in micros.items())
+    print(f"{name}: {sum(map(len, micros.values()))} requests; {figures}")
+print(f"errors {target['errors'] or 'none'}, wrong answers {target['verification']['violations'] or 'none'}")
+show("all of the load", within([(0, 1 << 62)]))
+quiet = [(begin - 10000, begin) for begin, _ in moves]
+before = within(quiet)
+show("the 10 s before the orders", before)
+for name, spans in [("the 10 s from the orders", [(begin, begin + 10000) for begin, _ in moves]),
+                    ("the moves alone", moves)]:
+    show(name, within(spans))
+    for kind, of in within(spans).items():
+        each = [at(within([span])[kind], 0.99) / at(within([was])[kind], 0.99)
+                for span, was in zip(spans, quiet)]
+        print(f"    p99 of {kind}s: {at(of, 0.99) / at(before[kind], 0.99):.2f} x before;"
+              f" move by move {', '.join(f'{ratio:.2f}' for ratio in each)},"
+              f" median {statistics.median(each):.2f}")
 PY
 }
+stolen() { awk '/^cpu / { print $9 }' /proc/stat; }
 
 configuration one
 start c1 coordinator --id c1 --config c.yaml --var ./c1
@@ -162,29 +183,41 @@ if [[ $rate != 0 ]]; then
     load &
     loader=$!
     # Until steps have covered the preload, as they have all but the last writes in a cluster that
-    # has run for long; then what is compared with.
+    # has run for long.
     await 120 "the load" grep -q preloaded load.log
-    sleep 20
+    sleep 10
 fi
-had=$(received "${new[@]/#/n}")
-begun=$(now)
-configuration one "target_deployment: two"
-await 60 "write-both" came_to write-both
-echo "written to both sets after $(($(now) - begun)) ms"
-# The order is seen to the end: the move is finished by making the target the active deployment.
-configuration two
-await 60 "the end of reads at the old set" came_to "leave ended"
-echo "reads and writes at the target after $(($(now) - begun)) ms;" \
-    "the new nodes have received $(($(received "${new[@]/#/n}") - had)) KiB"
-await 60 "the end" came_to ended
-ended=$(now)
-echo "ended after $((ended - begun)) ms"
+spans=() active=one other=two stole=$(stolen) since=$SECONDS
+for ((move = 1; move <= moves; move++)); do
+    # What is compared with.
+    [[ $rate == 0 ]] || sleep 10
+    had=$(received "${new[@]/#/n}")
+    logged=$(($(wc -l <c1.log) + 1))
+    begun=$(now)
+    configuration "$active" "target_deployment: $other"
+    await 60 "write-both" came_to write-both
+    both=$(($(now) - begun))
+    # The order is seen to the end: the move is finished by making the target the active deployment.
+    configuration "$other"
+    await 60 "the end of reads at the old set" came_to "leave ended"
+    serves=$(($(now) - begun))
+    got=$(($(received "${new[@]/#/n}") - had))
+    await 60 "the end" came_to ended
+    ended=$(now)
+    echo "move $move, $active to $other: written to both sets after $both ms;" \
+        "reads and writes at the target after $serves ms; ended after $((ended - begun)) ms;" \
+        "the new nodes have received $got KiB"
+    spans+=("$begun-$ended")
+    read -r active other <<<"$other $active"
+    rest=$((begun + 11000 - ended))
+    ((rest < 0)) || [[ $rate == 0 ]] || sleep "$(printf '%d.%03d' $((rest / 1000)) $((rest % 1000)))"
+done
 if [[ $rate != 0 ]]; then
+    echo "taken by other machines on this host:" \
+        "$((($(stolen) - stole) / (SECONDS - since) / $(nproc))) % of the processor time"
     wait "$loader"
-    report "all of the load"
-    report "10 s before the move" $((begun - 10000)) "$begun"
-    report "10 s with the move" "$begun" $((begun + 10000))
-    report "the move alone" "$begun" "$ended"
+    report "${spans[@]}"
+    grep refused: load.log || true
 fi
 ((${#old[@]} > 1)) || exit 0
 for _ in 1 2 3; do

@@ -167,7 +167,10 @@ impl HttpLine {
             (What::Read { .. }, 200) => Outcome::Found(answer.body),
             (What::Read { .. }, 404) => Outcome::Absent,
             (What::Write(_), 200..300) => Outcome::Written,
-            (_, status) => Outcome::Refused(format!("HTTP {status}")),
+            (_, status) => {
+                self.end.tell_refusal(status, answer.body);
+                Outcome::Refused(format!("HTTP {status}"))
+            }
         })
     }
 }

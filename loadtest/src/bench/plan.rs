@@ -2,7 +2,14 @@
 //!
 //! Nothing after this module sees raw option text.
 
-use std::{net::SocketAddr, sync::Arc, time::Duration};
+use std::{
+    net::SocketAddr,
+    sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering},
+    },
+    time::Duration,
+};
 
 use anyhow::{Context as _, bail, ensure};
 use tako_types::limits::VALUE_BYTES_MAX_LIMIT;
@@ -15,6 +22,10 @@ use super::{
     value::{self, Header},
     wire::Requests,
 };
+
+/// Refusals of one server whose words are logged, and how much of each.
+const REFUSALS_TOLD: usize = 5;
+const REFUSAL_BYTES: usize = 400;
 
 /// One load, whichever server it goes to.
 #[derive(Debug)]
@@ -115,6 +126,22 @@ pub(crate) enum Way {
 pub(crate) struct End {
     pub(crate) addr: SocketAddr,
     pub(crate) requests: Requests,
+    /// Refusals that were told.
+    told: AtomicUsize,
+}
+
+impl End {
+    fn new(addr: SocketAddr, requests: Requests) -> Self {
+        Self { addr, requests, told: AtomicUsize::new(0) }
+    }
+
+    /// Logs what the server said to the first few requests that it refused: the report only counts.
+    pub(crate) fn tell_refusal(&self, status: u16, body: &[u8]) {
+        if self.told.fetch_add(1, Ordering::Relaxed) < REFUSALS_TOLD {
+            let said = &body[..body.len().min(REFUSAL_BYTES)];
+            tracing::warn!(status, "refused: {}", String::from_utf8_lossy(said).trim_end());
+        }
+    }
 }
 
 impl Target {
@@ -149,7 +176,7 @@ impl Target {
                 .with_context(|| format!("resolve {url}"))?
                 .next()
                 .with_context(|| format!("{url} has no address"))?;
-            ends.push(Arc::new(End { addr, requests: Requests::new(host, base, prefix) }));
+            ends.push(Arc::new(End::new(addr, Requests::new(host, base, prefix))));
         }
         let ledger = Ledger::new(run, usize::try_from(key_count)?);
         Ok(Arc::new(Self { label: urls.join(" "), way: Way::Http(ends), ledger, fixed: false }))
@@ -161,7 +188,7 @@ impl Target {
         let requests = Requests::new(&addr.to_string(), "", prefix);
         Arc::new(Self {
             label: label.to_owned(),
-            way: Way::Http(vec![Arc::new(End { addr, requests })]),
+            way: Way::Http(vec![Arc::new(End::new(addr, requests))]),
             ledger: Ledger::new(0, key_count),
             fixed: true,
         })

@@ -229,22 +229,29 @@ impl Moment<'_> {
         Some((standing.incarnation, lsn))
     }
 
-    /// The newest step that anybody shows, if it covers all that was noted.
+    /// The first step, of those that nodes show, that covers all that was noted. Later ones would do
+    /// as well, but each comes to the other set's nodes only after it, so waiting for the newest one
+    /// may have to begin anew. Where somebody had nothing left to be covered, that is no step in
+    /// particular: then the newest, which is no older than what that node showed.
     fn covering_step(
         &self,
         p: PartitionId,
         noted: &[(&NodeId, (Incarnation, Lsn))],
     ) -> Option<StepNumber> {
-        let rows = self.standings.keys().filter_map(|node| Some(self.row(node, p)?.1));
-        let newest = rows.max_by_key(|row| row.step)?;
-        let covers = |(node, (folder, lsn)): &(&NodeId, (Incarnation, Lsn))| {
-            lsn.0 == 0
-                || newest
-                    .coverage
-                    .iter()
-                    .any(|(covered, of, upto)| covered == *node && of == folder && lsn <= upto)
+        let rows: Vec<_> =
+            self.standings.keys().filter_map(|node| Some(self.row(node, p)?.1)).collect();
+        let covers = |row: &PartitionStanding,
+                      (node, (folder, lsn)): (&NodeId, (Incarnation, Lsn))| {
+            row.coverage
+                .iter()
+                .any(|(covered, of, upto)| covered == node && *of == folder && lsn <= *upto)
         };
-        noted.iter().all(covers).then_some(newest.step)
+        let first = |&noted: &(&NodeId, (Incarnation, Lsn))| match noted.1.1 {
+            Lsn(0) => rows.iter().map(|row| row.step).max(),
+            _ => rows.iter().filter(|row| covers(row, noted)).map(|row| row.step).min(),
+        };
+        // In time each of them is covered by every later step too.
+        noted.iter().map(first).try_fold(StepNumber(0), |barrier, step| Some(barrier.max(step?)))
     }
 
     fn read_new(&self, migration: &Migration) -> Next {

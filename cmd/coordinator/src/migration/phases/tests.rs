@@ -175,6 +175,41 @@ fn reads_move_only_when_a_step_covers_what_the_old_set_had_written() {
 }
 
 #[test]
+fn reads_wait_for_no_step_later_than_the_first_that_covers() {
+    let both = in_force(Phase::WriteBoth, vec![]);
+    // Each of the old set noted something, which step 3 covers; n1 shows a later one already.
+    let noted = |n2: u64| {
+        let mut standings = all(9);
+        for (n, node) in ["n1", "n2", "n3"].into_iter().enumerate() {
+            let it = standings.get_mut(&NodeId::new(node)).expect("one of six");
+            it.partitions[0].adopted_lsn = Some(Lsn([9, n2, 9][n]));
+        }
+        for it in standings.values_mut() {
+            let covered = |node| (NodeId::new(node), FOLDER, Lsn(9));
+            it.partitions[0].coverage = ["n1", "n2", "n3"].map(covered).to_vec();
+        }
+        standings.get_mut(&NodeId::new("n1")).expect("one of six").partitions[0].step =
+            StepNumber(5);
+        standings
+    };
+    let barrier = |standings: &Standings| match after(&both, Order::Finish, standings, true) {
+        Next::Publish(_, Some(migration)) => Ok(migration.barrier),
+        other => Err(other),
+    };
+    assert_eq!(barrier(&noted(9)), Ok(vec![StepNumber(3)]));
+    // A step from before does not count, though it is lower.
+    let mut standings = noted(9);
+    let early = &mut standings.get_mut(&NodeId::new("n3")).expect("one of six").partitions[0];
+    early.step = StepNumber(2);
+    early.coverage[0].2 = Lsn(8);
+    assert_eq!(barrier(&standings), Ok(vec![StepNumber(3)]));
+    // What n2 held was covered by a step that nobody names: the newest is no older.
+    let why = "has not opened the barrier's step";
+    let waits = ["n4", "n5", "n6"].map(|node| format!("{node} {why}")).to_vec();
+    assert_eq!(barrier(&noted(0)), Err(Next::Wait(waits)));
+}
+
+#[test]
 fn a_barrier_rests_on_enough_of_the_old_set() {
     let both = in_force(Phase::WriteBoth, vec![]);
     let finish =
