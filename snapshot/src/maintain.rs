@@ -34,8 +34,14 @@ use crate::{
 /// A writer's maintenance task.
 pub(crate) struct Maintenance {
     stop: CancellationToken,
-    running: Option<JoinHandle<Maintained>>,
+    running: Option<Running>,
     grace: Grace,
+}
+
+struct Running {
+    task: JoinHandle<Maintained>,
+    /// Ends a compaction that still awaits its turn.
+    not_due: CancellationToken,
 }
 
 impl Maintenance {
@@ -61,9 +67,15 @@ impl Maintenance {
         db: &Db,
         compact_from: usize,
     ) -> Result<Maintained, SnapshotError> {
+        let table_count = db.manifest().l0().len();
+        if let Some(running) = self.running.as_ref().filter(|_| table_count < compact_from) {
+            running.not_due.cancel();
+        }
         if self.running.is_none() {
-            let work = if db.manifest().l0().len() >= compact_from {
-                Work::Compact { last_tick_millis: floor_millis(&db.manifest()) }
+            let not_due = CancellationToken::new();
+            let work = if table_count >= compact_from {
+                let last_tick_millis = floor_millis(&db.manifest());
+                Work::Compact { last_tick_millis, not_due: not_due.clone() }
             } else if self.grace.is_over(shared.wall.now_micros())
                 && is_collection_due(shared, partition, db)
             {
@@ -77,9 +89,12 @@ impl Maintenance {
                 return Ok(Maintained::default());
             };
             let task = run_work(shared.clone(), partition, self.stop.clone(), work);
-            self.running = Some(shared.options.upkeep.spawn(&shared.tasks, task));
+            let task = shared.options.upkeep.spawn(&shared.tasks, task);
+            self.running = Some(Running { task, not_due });
         }
-        let Some(task) = &mut self.running else { return Ok(Maintained::default()) };
+        let Some(Running { task, .. }) = &mut self.running else {
+            return Ok(Maintained::default());
+        };
         match tokio::time::timeout(shared.options.maintain_patience, task).await {
             Err(_) => Ok(Maintained { running: true, ..Maintained::default() }),
             Ok(ended) => {
@@ -114,6 +129,8 @@ enum Work {
     Compact {
         /// Last tick of the manifest: what a dead worker left is measured from there.
         last_tick_millis: i64,
+        /// As in [`Running`].
+        not_due: CancellationToken,
     },
     Collect {
         /// The state that readers may still be on although its lease is over.
@@ -129,7 +146,14 @@ async fn run_work(
 ) -> Maintained {
     let mut done = Maintained::default();
     match work {
-        Work::Compact { last_tick_millis } => {
+        Work::Compact { last_tick_millis, not_due } => {
+            let turn = tokio::select! {
+                biased;
+                () = stop.cancelled() => None,
+                () = not_due.cancelled() => None,
+                turn = shared.compacting.acquire() => turn.ok(),
+            };
+            let Some(_turn) = turn else { return done };
             match run_compaction(&shared, partition, &stop, last_tick_millis).await {
                 Ok(compacted) => done.compacted = compacted,
                 Err(error) => warn!(%partition, %error, "snapshot was not compacted"),
@@ -149,9 +173,6 @@ async fn run_compaction(
     stop: &CancellationToken,
     last_tick_millis: i64,
 ) -> Result<bool, SnapshotError> {
-    let Some(Ok(_turn)) = stop.run_until_cancelled(shared.compacting.acquire()).await else {
-        return Ok(false);
-    };
     let idle = Arc::new(Notify::new());
     let compactor = CompactorBuilder::new(shared.db_path(partition), shared.store.object_store())
         .with_options(settings::compactor(&shared.options))

@@ -55,6 +55,34 @@ async fn compaction_that_is_put_off_comes_at_twice_as_many_tables() {
 }
 
 #[tokio::test]
+async fn compaction_that_is_put_off_while_it_awaits_its_turn_does_not_begin() {
+    let world = World::memory();
+    let node = world.node_with(SnapshotOptions { maintain_patience: Duration::ZERO, ..options() });
+    let node = node.await;
+    let turn = node.shared.compacting.acquire().await.expect("nobody compacts");
+    let mut writer = node.writer(P).await.expect("a writer");
+    for n in 1..=COMPACT_FROM_TABLES as u64 {
+        writer.step(step(vec![row(&format!("k{n}"), n, "v", true)], n)).await.expect("a step");
+    }
+    assert!(writer.maintain().await.expect("maintenance").running, "it awaits its turn");
+    let ended = async |writer: &mut PartitionWriter| loop {
+        let done = writer.maintain_sparingly().await.expect("maintenance");
+        if !done.running {
+            break done.compacted;
+        }
+        tokio::task::yield_now().await;
+    };
+    assert!(!ended(&mut writer).await);
+    drop(turn);
+    assert!(writer.maintain().await.expect("maintenance").running, "it is due again");
+    while node.shared.compacting.available_permits() > 0 {
+        tokio::task::yield_now().await;
+    }
+    assert!(ended(&mut writer).await, "what has begun is not cut short");
+    node.close().await;
+}
+
+#[tokio::test]
 async fn a_move_to_an_announced_step_takes_one_list_and_few_gets() {
     for world in World::all() {
         let node = world.node().await;
