@@ -15,6 +15,7 @@ mod clock;
 mod error;
 pub mod fuzz;
 mod grace;
+mod hold;
 mod maintain;
 mod merge;
 mod meta;

@@ -34,14 +34,8 @@ use crate::{
 /// A writer's maintenance task.
 pub(crate) struct Maintenance {
     stop: CancellationToken,
-    running: Option<Running>,
+    running: Option<JoinHandle<Maintained>>,
     grace: Grace,
-}
-
-struct Running {
-    task: JoinHandle<Maintained>,
-    /// Ends a compaction that still awaits its turn.
-    not_due: CancellationToken,
 }
 
 impl Maintenance {
@@ -58,24 +52,17 @@ impl Maintenance {
         self.stop.cancel();
     }
 
-    /// Starts what is due, waits a little, and reports what has finished. Compaction is due from
-    /// `compact_from` L0 tables on.
+    /// Starts what is due, waits a little, and reports what has finished.
     pub(crate) async fn run(
         &mut self,
         shared: &Arc<Shared>,
         partition: PartitionId,
         db: &Db,
-        compact_from: usize,
     ) -> Result<Maintained, SnapshotError> {
-        let table_count = db.manifest().l0().len();
-        if let Some(running) = self.running.as_ref().filter(|_| table_count < compact_from) {
-            running.not_due.cancel();
-        }
         if self.running.is_none() {
-            let not_due = CancellationToken::new();
-            let work = if table_count >= compact_from {
-                let last_tick_millis = floor_millis(&db.manifest());
-                Work::Compact { last_tick_millis, not_due: not_due.clone() }
+            let is_large = db.manifest().l0().len() >= settings::COMPACT_FROM_TABLES;
+            let work = if is_large && !shared.hold.is_on() {
+                Work::Compact { last_tick_millis: floor_millis(&db.manifest()) }
             } else if self.grace.is_over(shared.wall.now_micros())
                 && is_collection_due(shared, partition, db)
             {
@@ -89,12 +76,9 @@ impl Maintenance {
                 return Ok(Maintained::default());
             };
             let task = run_work(shared.clone(), partition, self.stop.clone(), work);
-            let task = shared.options.upkeep.spawn(&shared.tasks, task);
-            self.running = Some(Running { task, not_due });
+            self.running = Some(shared.options.upkeep.spawn(&shared.tasks, task));
         }
-        let Some(Running { task, .. }) = &mut self.running else {
-            return Ok(Maintained::default());
-        };
+        let Some(task) = &mut self.running else { return Ok(Maintained::default()) };
         match tokio::time::timeout(shared.options.maintain_patience, task).await {
             Err(_) => Ok(Maintained { running: true, ..Maintained::default() }),
             Ok(ended) => {
@@ -129,8 +113,6 @@ enum Work {
     Compact {
         /// Last tick of the manifest: what a dead worker left is measured from there.
         last_tick_millis: i64,
-        /// As in [`Running`].
-        not_due: CancellationToken,
     },
     Collect {
         /// The state that readers may still be on although its lease is over.
@@ -146,14 +128,7 @@ async fn run_work(
 ) -> Maintained {
     let mut done = Maintained::default();
     match work {
-        Work::Compact { last_tick_millis, not_due } => {
-            let turn = tokio::select! {
-                biased;
-                () = stop.cancelled() => None,
-                () = not_due.cancelled() => None,
-                turn = shared.compacting.acquire() => turn.ok(),
-            };
-            let Some(_turn) = turn else { return done };
+        Work::Compact { last_tick_millis } => {
             match run_compaction(&shared, partition, &stop, last_tick_millis).await {
                 Ok(compacted) => done.compacted = compacted,
                 Err(error) => warn!(%partition, %error, "snapshot was not compacted"),
@@ -173,8 +148,13 @@ async fn run_compaction(
     stop: &CancellationToken,
     last_tick_millis: i64,
 ) -> Result<bool, SnapshotError> {
+    let Some(Ok(_turn)) = stop.run_until_cancelled(shared.compacting.acquire()).await else {
+        return Ok(false);
+    };
     let idle = Arc::new(Notify::new());
-    let compactor = CompactorBuilder::new(shared.db_path(partition), shared.store.object_store())
+    // What has begun, or waited for its turn, stands still here.
+    let store = shared.hold.over(shared.store.object_store(), stop);
+    let compactor = CompactorBuilder::new(shared.db_path(partition), store)
         .with_options(settings::compactor(&shared.options))
         .with_merge_operator(shared.merge.clone())
         .with_system_clock(StoreClock::after_millis(shared.wall.clone(), last_tick_millis))

@@ -33,8 +33,6 @@ const MIN_FILTER_KEYS: u32 = 1;
 
 /// Compaction starts when a step leaves this many L0 tables (docs/decisions/0004).
 pub(crate) const COMPACT_FROM_TABLES: usize = 24;
-/// And while it is put off, this many: a move that takes four minutes of steps compacts after all.
-pub(crate) const COMPACT_FROM_TABLES_SPARINGLY: usize = 2 * COMPACT_FROM_TABLES;
 /// Tables and runs that one compaction takes at most.
 const COMPACTION_SOURCES_MAX: usize = 32;
 /// Fewer runs are left alone: they are rewritten rarely, and filters keep reads off them.

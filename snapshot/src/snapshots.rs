@@ -22,7 +22,7 @@ use uuid::Uuid;
 
 use crate::{
     MergeFn, PartitionReader, PartitionScan, PartitionWriter, SnapshotError, Upkeep,
-    cache::BlockCache, clock::StoreClock, merge::RecordMerge, settings, store::Store,
+    cache::BlockCache, clock::StoreClock, hold::Hold, merge::RecordMerge, settings, store::Store,
 };
 
 const CLOSE_DEADLINE: Duration = Duration::from_secs(15);
@@ -110,6 +110,7 @@ pub(crate) struct Shared {
     pub(crate) closing: CancellationToken,
     /// One at a time per node: both take memory in proportion to their input.
     pub(crate) compacting: Semaphore,
+    pub(crate) hold: Hold,
     pub(crate) collecting: Semaphore,
     /// When each partition was last collected here, in microseconds.
     pub(crate) collected_at: Mutex<HashMap<PartitionId, u64>>,
@@ -145,10 +146,17 @@ impl Snapshots {
             tasks: TaskTracker::new(),
             closing: CancellationToken::new(),
             compacting: Semaphore::new(1),
+            hold: Hold::new(),
             collecting: Semaphore::new(1),
             collected_at: Mutex::default(),
         };
         Ok(Arc::new(Self { shared: Arc::new(shared) }))
+    }
+
+    /// Compaction stands still while this is on, for two minutes at most: what it takes of processor
+    /// and store is needed for something that cannot wait. Steps and collection go on.
+    pub fn hold_compaction(&self, on: bool) {
+        self.shared.hold.set(on);
     }
 
     /// Takes a partition over: an older writer is fenced from here on. Creates the database when

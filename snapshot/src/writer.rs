@@ -206,21 +206,8 @@ impl PartitionWriter {
     /// # Errors
     /// [`SnapshotError`] when this writer is of no more use.
     pub async fn maintain(&mut self) -> Result<Maintained, SnapshotError> {
-        self.maintain_from(settings::COMPACT_FROM_TABLES).await
-    }
-
-    /// As [`Self::maintain`], but compacts only where a step left 48 tables or more: for a time in
-    /// which the processor and the store are needed elsewhere.
-    ///
-    /// # Errors
-    /// [`SnapshotError`] when this writer is of no more use.
-    pub async fn maintain_sparingly(&mut self) -> Result<Maintained, SnapshotError> {
-        self.maintain_from(settings::COMPACT_FROM_TABLES_SPARINGLY).await
-    }
-
-    async fn maintain_from(&mut self, tables: usize) -> Result<Maintained, SnapshotError> {
         let db = self.db()?;
-        let outcome = self.maintenance.run(&self.shared, self.partition, &db, tables).await;
+        let outcome = self.maintenance.run(&self.shared, self.partition, &db).await;
         if outcome.is_err() {
             self.failed.store(true, Ordering::Relaxed);
         }

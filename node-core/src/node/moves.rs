@@ -31,7 +31,9 @@ impl Node {
         let mut documents = self.config.subscribe();
         let mut said = BTreeSet::new();
         loop {
-            documents.borrow_and_update();
+            // A move's steps and views must not wait for the processor while partitions are rewritten.
+            let is_moving = documents.borrow_and_update().migration.is_some();
+            self.replica.engine().snapshots().hold_compaction(is_moving);
             let settled = tokio::select! {
                 () = self.background.cancelled() => return,
                 settled = self.settle(&mut said) => settled,

@@ -271,12 +271,7 @@ impl Snapshotter {
         self.metrics.records.fetch_add(row_count as u64, Ordering::Relaxed);
         self.metrics.purged.fetch_add(purge_count as u64, Ordering::Relaxed);
         self.announce(p, base.step, &committed, &gathered).await?;
-        // A move must not wait for the processor while partitions are rewritten.
-        let maintained = match self.links.config.current().migration {
-            Some(_) => writer.maintain_sparingly().await,
-            None => writer.maintain().await,
-        };
-        if let Err(error) = maintained {
+        if let Err(error) = writer.maintain().await {
             // The step is committed; only the tidying failed.
             tracing::warn!(partition = p.0, "maintenance: {error}");
             *held = None;

@@ -36,50 +36,80 @@ async fn a_step_takes_two_puts_and_four_with_compaction_on_average() {
     }
 }
 
-#[tokio::test]
-async fn compaction_that_is_put_off_comes_at_twice_as_many_tables() {
-    let world = World::memory();
-    let node = world.node().await;
-    let mut writer = node.writer(P).await.expect("a writer");
-    let mut steps = 0;
-    loop {
-        steps += 1;
-        let rows = vec![row(&format!("k{steps}"), steps, "v", true)];
-        writer.step(step(rows, steps)).await.expect("a step");
-        if writer.maintain_sparingly().await.expect("maintenance").compacted {
-            break;
-        }
-    }
-    assert_eq!(steps, 2 * COMPACT_FROM_TABLES as u64);
-    node.close().await;
-}
-
-#[tokio::test]
-async fn compaction_that_is_put_off_while_it_awaits_its_turn_does_not_begin() {
-    let world = World::memory();
-    let node = world.node_with(SnapshotOptions { maintain_patience: Duration::ZERO, ..options() });
-    let node = node.await;
-    let turn = node.shared.compacting.acquire().await.expect("nobody compacts");
+/// A writer whose snapshot is to be compacted, at a node that does not wait for that.
+async fn with_many_tables(world: &World) -> (Arc<Snapshots>, PartitionWriter) {
+    let options = SnapshotOptions { maintain_patience: Duration::ZERO, ..options() };
+    let node = world.node_with(options).await;
     let mut writer = node.writer(P).await.expect("a writer");
     for n in 1..=COMPACT_FROM_TABLES as u64 {
         writer.step(step(vec![row(&format!("k{n}"), n, "v", true)], n)).await.expect("a step");
     }
-    assert!(writer.maintain().await.expect("maintenance").running, "it awaits its turn");
-    let ended = async |writer: &mut PartitionWriter| loop {
-        let done = writer.maintain_sparingly().await.expect("maintenance");
+    (node, writer)
+}
+
+/// Until what runs has ended; whether it compacted.
+async fn compacted(writer: &mut PartitionWriter) -> bool {
+    loop {
+        let done = writer.maintain().await.expect("maintenance");
         if !done.running {
             break done.compacted;
         }
-        tokio::task::yield_now().await;
-    };
-    assert!(!ended(&mut writer).await);
-    drop(turn);
-    assert!(writer.maintain().await.expect("maintenance").running, "it is due again");
-    while node.shared.compacting.available_permits() > 0 {
-        tokio::task::yield_now().await;
+        tokio::time::sleep(Duration::from_millis(1)).await;
     }
-    assert!(ended(&mut writer).await, "what has begun is not cut short");
+}
+
+#[tokio::test(start_paused = true)]
+async fn no_compaction_begins_while_it_is_held_and_one_does_as_soon_as_it_is_not() {
+    let world = World::memory();
+    let (node, mut writer) = with_many_tables(&world).await;
+    node.hold_compaction(true);
+    assert!(!writer.maintain().await.expect("maintenance").running);
+    node.hold_compaction(false);
+    assert!(compacted(&mut writer).await);
     node.close().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_compaction_that_is_held_stands_still_until_it_is_not_or_two_minutes_are_over() {
+    for released in [true, false] {
+        let world = World::memory();
+        let (node, mut writer) = with_many_tables(&world).await;
+        let turn = node.shared.compacting.acquire().await.expect("nobody compacts");
+        assert!(writer.maintain().await.expect("maintenance").running, "it awaits its turn");
+        node.hold_compaction(true);
+        let begun = tokio::time::Instant::now();
+        drop(turn);
+        tokio::time::sleep(Duration::from_secs(60)).await;
+        // Said again for the next document of the same move.
+        node.hold_compaction(true);
+        tokio::time::sleep(Duration::from_secs(50)).await;
+        let before = world.store.counts();
+        tokio::time::sleep(Duration::from_secs(9)).await;
+        assert_eq!(world.store.counts(), before);
+        assert!(writer.maintain().await.expect("maintenance").running, "it stands still");
+        if released {
+            node.hold_compaction(false);
+        }
+        assert!(compacted(&mut writer).await);
+        let two_minutes = Duration::from_secs(120);
+        assert_eq!(begun.elapsed() < two_minutes, released, "{:?}", begun.elapsed());
+        node.close().await;
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_node_that_ends_waits_for_no_compaction_that_is_held() {
+    let world = World::memory();
+    let (node, mut writer) = with_many_tables(&world).await;
+    let turn = node.shared.compacting.acquire().await.expect("nobody compacts");
+    assert!(writer.maintain().await.expect("maintenance").running, "it awaits its turn");
+    node.hold_compaction(true);
+    drop(turn);
+    tokio::time::sleep(Duration::from_secs(1)).await;
+    let begun = tokio::time::Instant::now();
+    writer.close().await;
+    node.close().await;
+    assert!(begun.elapsed() < Duration::from_secs(1), "{:?}", begun.elapsed());
 }
 
 #[tokio::test]
