@@ -39,6 +39,8 @@ pub(super) struct Gathered {
     pub(super) pulled: BTreeMap<NodeId, Pulled>,
     /// Highest version per key, with who holds it under which crc.
     pub(super) newest: BTreeMap<StoredKey, (Version, Vec<(NodeId, u32)>)>,
+    /// What the step writes: newer than was listed where its holder had taken a write since.
+    written: BTreeMap<StoredKey, (Version, u32)>,
 }
 
 impl Gathered {
@@ -68,16 +70,23 @@ impl Gathered {
         })
     }
 
-    /// Digests of the keys that `node` does not hold as this step writes them; `None` when that
-    /// is not known or too long to tell.
+    /// Takes down what was fetched, and so is written.
+    pub(super) fn fetched(&mut self, records: &BTreeMap<StoredKey, Record>) {
+        let shown = |record: &Record| (record.version(), record.crc());
+        self.written = records.iter().map(|(key, record)| (key.clone(), shown(record))).collect();
+    }
+
+    /// Digests of the keys that `node` did not list as this step writes them; `None` when that is
+    /// not known or too long to tell.
     pub(super) fn missed(&self, node: &NodeId) -> Option<Vec<u64>> {
         const MISSED_MAX: usize = 1 << 16;
         let pulled = self.pulled.get(node)?;
         let missed: Vec<u64> = self
-            .newest
+            .written
             .iter()
-            .filter(|(key, (version, _))| {
-                pulled.entries.get(*key).is_none_or(|(_, held, _)| held != version)
+            .filter(|(key, written)| {
+                let listed = pulled.entries.get(*key).map(|(_, version, crc)| (*version, *crc));
+                listed != Some(**written)
             })
             .map(|(key, _)| key.digest())
             .take(MISSED_MAX + 1)

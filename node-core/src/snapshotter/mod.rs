@@ -246,7 +246,7 @@ impl Snapshotter {
             }
         };
         let base = writer.meta().clone();
-        let gathered = self.gather(p, &base).await?;
+        let mut gathered = self.gather(p, &base).await?;
         if gathered.is_empty() {
             slot.timing.lock().on_step();
             if self.engine.step(p) < base.step {
@@ -255,6 +255,7 @@ impl Snapshotter {
             return Ok(self.engine.step(p));
         }
         let records = self.fetch_missing(p, &gathered).await?;
+        gathered.fetched(&records);
         let due = self.due_rows(p, &gathered, &base, slot).await?;
         let grace = self.links.config.current().config.cluster.tombstone_grace;
         let now = self.engine.clock().now_micros();

@@ -111,7 +111,18 @@ fn a_replica_is_told_exactly_the_keys_it_lacks() {
     let mut gathered = Gathered::default();
     gathered.add(NodeId::new("n1"), pulled(9, &[(1, &new), (2, &both)]));
     gathered.add(NodeId::new("n2"), pulled(9, &[(1, &old), (2, &both)]));
+    let of = |records: &[&Record]| records.iter().map(|r| (r.key(), (*r).clone())).collect();
+    gathered.fetched(&of(&[&new, &both]));
     assert_eq!(gathered.missed(&NodeId::new("n1")), Some(vec![]));
     assert_eq!(gathered.missed(&NodeId::new("n2")), Some(vec![key("a").digest()]));
     assert_eq!(gathered.missed(&NodeId::new("n3")), None);
+    // What did not fit is not written, and none of what this step shows changes.
+    gathered.fetched(&of(&[&both]));
+    assert_eq!(gathered.missed(&NodeId::new("n2")), Some(vec![]));
+    // Its holder took a newer one after it had listed this one, and gave that.
+    gathered.fetched(&of(&[&record("a", 8, Kind::Value), &both]));
+    assert_eq!(gathered.missed(&NodeId::new("n1")), Some(vec![key("a").digest()]));
+    // Of two records of one version the greater is written.
+    gathered.fetched(&of(&[&record("a", 6, Kind::Tombstone), &both]));
+    assert_eq!(gathered.missed(&NodeId::new("n1")), Some(vec![key("a").digest()]));
 }
