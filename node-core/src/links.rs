@@ -119,7 +119,7 @@ impl Links {
             let text = format!("{node} is not in configuration {}", document.epoch);
             return Err(RpcError::new(ErrorKind::StaleEpoch, text));
         };
-        let address = format!("{}:{}", target.host, target.rpc_port);
+        let address = target.rpc_address().to_string();
         let peer = self.peers.get(&address);
         let may_wait = is_upkeep(&request);
         let answer = peer.call(document.epoch.number, deadline, request).await;

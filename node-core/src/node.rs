@@ -156,6 +156,8 @@ pub struct Node {
     background: CancellationToken,
     rpc: CancellationToken,
     folder: Folder,
+    /// Where the others looked for it when it started.
+    address: String,
 }
 
 impl Node {
@@ -211,7 +213,7 @@ impl Node {
             tako_types::config::check_startable(&current.config)?;
         }
         let target = current.node(&options.id).ok_or_else(|| unknown(&options.id, &current))?;
-        let rpc_address = format!("{}:{}", target.host, target.rpc_port);
+        let rpc_address = target.rpc_address().to_string();
         let (cluster, unsure) = cluster_id(&store, &folder, options.seed, &shutdown).await?;
 
         let settings = &current.config.cluster;
@@ -360,6 +362,7 @@ impl Node {
             background: background.clone(),
             rpc: CancellationToken::new(),
             folder,
+            address: rpc_address,
         });
         let rpc = node.rpc.clone();
         node.tasks.spawn(serve(listener, Arc::new(Calls(replica)), ServeOptions::default(), rpc));

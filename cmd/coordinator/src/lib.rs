@@ -29,5 +29,5 @@ mod store;
 pub use backups::{BackupStore, RECORDS, Schedule, ScheduledBackups, step_all};
 pub use coordinator::{Coordinator, CoordinatorOptions, InForce};
 pub use error::CoordinatorError;
-pub use migration::standings::{Nodes, Standings};
+pub use migration::standings::{FOREIGN, Nodes, Standings, cluster_of, is_foreign};
 pub use store::{ConfigStore, Created, StoreError};

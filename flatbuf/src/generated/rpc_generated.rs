@@ -4540,6 +4540,7 @@ impl<'a> StandingAnswer<'a> {
   pub const VT_COVERED_INCARNATIONS: ::flatbuffers::VOffsetT = 30;
   pub const VT_COVERED_LSNS: ::flatbuffers::VOffsetT = 32;
   pub const VT_MORE: ::flatbuffers::VOffsetT = 34;
+  pub const VT_CLUSTER: ::flatbuffers::VOffsetT = 36;
 
   #[inline]
   pub unsafe fn init_from_table(table: ::flatbuffers::Table<'a>) -> Self {
@@ -4554,6 +4555,7 @@ impl<'a> StandingAnswer<'a> {
     builder.add_incarnation(args.incarnation);
     builder.add_noted(args.noted);
     builder.add_epoch(args.epoch);
+    if let Some(x) = args.cluster { builder.add_cluster(x); }
     if let Some(x) = args.covered_lsns { builder.add_covered_lsns(x); }
     if let Some(x) = args.covered_incarnations { builder.add_covered_incarnations(x); }
     if let Some(x) = args.covered_nodes { builder.add_covered_nodes(x); }
@@ -4683,6 +4685,13 @@ impl<'a> StandingAnswer<'a> {
     // which contains a valid value in this slot
     unsafe { self._tab.get::<bool>(StandingAnswer::VT_MORE, Some(false)).unwrap()}
   }
+  #[inline]
+  pub fn cluster(&self) -> Option<&'a Id128> {
+    // Safety:
+    // Created from valid Table for this object
+    // which contains a valid value in this slot
+    unsafe { self._tab.get::<Id128>(StandingAnswer::VT_CLUSTER, None)}
+  }
 }
 
 impl ::flatbuffers::Verifiable for StandingAnswer<'_> {
@@ -4707,6 +4716,7 @@ impl ::flatbuffers::Verifiable for StandingAnswer<'_> {
      .visit_field::<::flatbuffers::ForwardsUOffset<::flatbuffers::Vector<'_, u64>>>("covered_incarnations", Self::VT_COVERED_INCARNATIONS, true)?
      .visit_field::<::flatbuffers::ForwardsUOffset<::flatbuffers::Vector<'_, u64>>>("covered_lsns", Self::VT_COVERED_LSNS, true)?
      .visit_field::<bool>("more", Self::VT_MORE, false)?
+     .visit_field::<Id128>("cluster", Self::VT_CLUSTER, false)?
      .finish();
     Ok(())
   }
@@ -4728,6 +4738,7 @@ pub struct StandingAnswerArgs<'a> {
     pub covered_incarnations: Option<::flatbuffers::WIPOffset<::flatbuffers::Vector<'a, u64>>>,
     pub covered_lsns: Option<::flatbuffers::WIPOffset<::flatbuffers::Vector<'a, u64>>>,
     pub more: bool,
+    pub cluster: Option<&'a Id128>,
 }
 impl<'a> Default for StandingAnswerArgs<'a> {
   #[inline]
@@ -4749,6 +4760,7 @@ impl<'a> Default for StandingAnswerArgs<'a> {
       covered_incarnations: None, // required field
       covered_lsns: None, // required field
       more: false,
+      cluster: None,
     }
   }
 }
@@ -4823,6 +4835,10 @@ impl<'a: 'b, 'b, A: ::flatbuffers::Allocator + 'a> StandingAnswerBuilder<'a, 'b,
     self.fbb_.push_slot::<bool>(StandingAnswer::VT_MORE, more, false);
   }
   #[inline]
+  pub fn add_cluster(&mut self, cluster: &Id128) {
+    self.fbb_.push_slot_always::<&Id128>(StandingAnswer::VT_CLUSTER, cluster);
+  }
+  #[inline]
   pub fn new(_fbb: &'b mut ::flatbuffers::FlatBufferBuilder<'a, A>) -> StandingAnswerBuilder<'a, 'b, A> {
     let start = _fbb.start_table();
     StandingAnswerBuilder {
@@ -4867,6 +4883,7 @@ impl ::core::fmt::Debug for StandingAnswer<'_> {
       ds.field("covered_incarnations", &self.covered_incarnations());
       ds.field("covered_lsns", &self.covered_lsns());
       ds.field("more", &self.more());
+      ds.field("cluster", &self.cluster());
       ds.finish()
   }
 }

@@ -4,11 +4,13 @@
 //! Invariant: what is read takes no more memory than a small multiple of the head.
 
 use flatbuffers::{UnionWIPOffset, WIPOffset};
-use tako_types::{Incarnation, Lsn, NodeId, PartitionId, StepNumber, limits::PARTITIONS_MAX};
+use tako_types::{
+    ClusterId, Incarnation, Lsn, NodeId, PartitionId, StepNumber, limits::PARTITIONS_MAX,
+};
 
 use super::{
     NodeState, PartitionStanding, Request, Response, Standing,
-    list::{Builder, check_columns, read_node, write_bytes, write_numbers},
+    list::{Builder, check_columns, read_id, read_node, write_bytes, write_id, write_numbers},
 };
 use crate::{
     error::WireError,
@@ -64,6 +66,7 @@ pub(super) fn write_answer(
     let covered_nodes = write_numbers(builder, places);
     let covered_incarnations = write_numbers(builder, covered.clone().map(|row| row.1.0));
     let covered_lsns = write_numbers(builder, covered.map(|row| row.2.0));
+    let cluster = standing.cluster.map(|id| write_id(id.0));
     let args = StandingAnswerArgs {
         epoch: standing.epoch,
         noted: standing.noted,
@@ -81,6 +84,7 @@ pub(super) fn write_answer(
         covered_incarnations: Some(covered_incarnations),
         covered_lsns: Some(covered_lsns),
         more: standing.more,
+        cluster: cluster.as_ref(),
     };
     StandingAnswer::create(builder, &args).as_union_value()
 }
@@ -140,6 +144,7 @@ pub(super) fn read_answer(table: StandingAnswer<'_>) -> Result<Response, WireErr
         return Err(WireError::Field { field: "covered_ends" });
     }
     Ok(Response::Standing(Standing {
+        cluster: table.cluster().map(|id| ClusterId(read_id(id))),
         epoch: table.epoch(),
         noted: table.noted(),
         state: NodeState::from_wire(table.state()),

@@ -193,6 +193,7 @@ fn standing() -> Standing {
             .collect(),
     };
     Standing {
+        cluster: Some(ClusterId(1 << 100 | 3)),
         epoch: 5,
         noted: 4,
         state: NodeState::Serving,

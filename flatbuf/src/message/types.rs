@@ -398,6 +398,8 @@ pub struct StepAnnouncement {
 /// What a migration's driver must know of a node.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Standing {
+    /// Whose data its store has; `None` from an older release.
+    pub cluster: Option<ClusterId>,
     /// Number of the node's epoch, durable there: it takes nothing of a lower one any more.
     pub epoch: u64,
     /// The epoch at whose adoption the LSNs were noted; 0 when none are.

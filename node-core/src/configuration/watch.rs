@@ -54,7 +54,7 @@ impl ConfigWatcher {
                 let mut addresses = given.clone();
                 if let Some(previous) = previous {
                     let named = previous.config.coordinators.values();
-                    addresses.extend(named.map(|a| format!("{}:{}", a.host, a.port)));
+                    addresses.extend(named.map(|a| a.to_string()));
                 }
                 // Whoever does not answer costs its time-out once.
                 let mut asked = BTreeSet::new();

@@ -1,11 +1,12 @@
 //! The gossip loop: each second this process tells every node of the configuration about itself
 //! and learns about them: state, epoch, clock, incarnation, and what of each partition they hold.
 
-use std::{sync::Arc, time::Duration};
+use std::{collections::BTreeSet, sync::Arc, time::Duration};
 
 use futures::{StreamExt, stream};
+use parking_lot::Mutex;
 use tako_flatbuf::{GossipState, NodeState, Request, Response};
-use tako_types::{Incarnation, NodeId};
+use tako_types::{ErrorKind, Incarnation, NodeId};
 use tokio::time::{Instant, MissedTickBehavior, interval};
 use tokio_util::sync::CancellationToken;
 
@@ -20,13 +21,15 @@ const AT_ONCE: usize = 32;
 pub struct Gossiper {
     links: Arc<Links>,
     serving: Arc<Serving>,
+    /// Those that do not let this process in, which was said once.
+    refused_by: Mutex<BTreeSet<NodeId>>,
 }
 
 impl Gossiper {
     /// Gossips for the process that serves by `serving`.
     #[must_use]
     pub fn new(serving: Arc<Serving>) -> Self {
-        Self { links: serving.links().clone(), serving }
+        Self { links: serving.links().clone(), serving, refused_by: Mutex::default() }
     }
 
     /// Runs until the shutdown.
@@ -61,10 +64,21 @@ impl Gossiper {
         let clock = self.serving.clock();
         let (sent, sent_at) = (clock.now_micros(), Instant::now());
         let request = Request::Gossip(self.own_state());
-        let Ok(Response::Gossip(state)) = self.links.call(node, DEADLINE, request).await else {
-            self.links.membership.on_failure(node);
-            return;
+        let state = match self.links.call(node, DEADLINE, request).await {
+            Ok(Response::Gossip(state)) => state,
+            answer => {
+                self.links.membership.on_failure(node);
+                // It answers, but does not let this process in: nothing that mends itself.
+                if let Err(error) = answer
+                    && error.kind == ErrorKind::Invalid
+                    && self.refused_by.lock().insert(node.clone())
+                {
+                    tracing::error!(%node, "{}", error.message);
+                }
+                return;
+            }
         };
+        self.refused_by.lock().remove(node);
         let half_trip = u64::try_from(sent_at.elapsed().as_micros() / 2).unwrap_or(u64::MAX);
         let here = sent.saturating_add(half_trip);
         let offset =

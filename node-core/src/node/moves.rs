@@ -30,10 +30,12 @@ impl Node {
     pub(super) async fn follow_documents(self: Arc<Self>) {
         let mut documents = self.config.subscribe();
         let mut said = BTreeSet::new();
+        let mut address = self.address.clone();
         loop {
             // A move's steps and views must not wait for the processor while partitions are rewritten.
             let is_moving = documents.borrow_and_update().migration.is_some();
             self.replica.engine().snapshots().hold_compaction(is_moving);
+            self.look_at_address(&mut address);
             let settled = tokio::select! {
                 () = self.background.cancelled() => return,
                 settled = self.settle(&mut said) => settled,
@@ -48,6 +50,23 @@ impl Node {
                 () = sleep(AGAIN_AFTER), if !settled => {}
             }
         }
+    }
+
+    /// Who is given another address is reached there by nobody before it starts anew; `known` is what
+    /// the operator knows.
+    fn look_at_address(&self, known: &mut String) {
+        let current = self.config.current();
+        let Some(node) = current.node(self.replica.engine().node()) else { return };
+        let now = node.rpc_address().to_string();
+        if now != *known && now != self.address {
+            tracing::error!(
+                epoch = %current.epoch,
+                "the others look for this node at {now} now, it listens for {}: restart it, or \
+                 stop it where another machine took its place",
+                self.address
+            );
+        }
+        *known = now;
     }
 
     /// One pass; `false` when something is left to do.

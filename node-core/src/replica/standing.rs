@@ -58,6 +58,7 @@ impl Replica {
         let noted = self.identity.held().await.adopted;
         let noted = noted.filter(|adopted| adopted.incarnation == incarnation);
         let mut standing = Standing {
+            cluster: Some(self.identity.cluster()),
             epoch: current.epoch.number,
             noted: noted.as_ref().map_or(0, |adopted| adopted.epoch),
             state: self.state(),

@@ -19,7 +19,8 @@ impl Replica {
     ) -> Result<Response, RpcError> {
         let own = self.identity.cluster();
         if cluster.is_some_and(|cluster| cluster != own) {
-            let text = format!("{node} is of another cluster than {}", self.engine.node());
+            let me = self.engine.node();
+            let text = format!("{node} is of another cluster than {me}: their stores differ");
             return Err(RpcError::new(ErrorKind::Invalid, text));
         }
         Ok(Response::Hello {

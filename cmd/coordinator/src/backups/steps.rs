@@ -102,7 +102,7 @@ mod tests {
         };
         let state = if recovered { NodeState::Serving } else { NodeState::Recovering };
         let (incarnation, partitions) = (Incarnation(1), vec![row]);
-        Standing { epoch: 1, noted: 0, state, incarnation, partitions, more: false }
+        Standing { cluster: None, epoch: 1, noted: 0, state, incarnation, partitions, more: false }
     }
 
     fn standings(of: [(&str, Standing); 2]) -> Standings {

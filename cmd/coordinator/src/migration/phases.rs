@@ -17,7 +17,7 @@ use tako_types::{
 
 use super::{
     order::{Order, leaving},
-    standings::Standings,
+    standings::{FOREIGN, Standings, cluster_of, is_foreign},
 };
 
 /// All that the next document depends on.
@@ -133,12 +133,17 @@ impl Moment<'_> {
         }
     }
 
+    fn is_foreign(&self, standing: &Standing) -> bool {
+        is_foreign(standing, cluster_of(self.in_force, self.standings))
+    }
+
     /// Why a node of the other set does not take its part yet.
     fn not_ready(&self, node: &NodeId, p: PartitionId, step: StepNumber) -> Option<&'static str> {
         if let Some(why) = self.not_here(node) {
             return Some(why);
         }
         match self.row(node, p) {
+            Some((standing, _)) if self.is_foreign(standing) => Some(FOREIGN),
             Some((standing, _)) if standing.state != NodeState::Serving => Some("is not serving"),
             Some((_, row)) if !row.holder => Some("has not opened its partitions"),
             Some((_, row)) if !row.recovered => Some("is recovering"),

@@ -8,7 +8,7 @@ use futures::{StreamExt, future::join_all, stream};
 use tako_flatbuf::{Network, PeerOptions, Peers, Request, Response, RpcError, Standing};
 use tako_node_core::snapshotter::rendezvous;
 use tako_types::{
-    NodeId, PartitionId,
+    ClusterId, NodeId, PartitionId,
     config::Published,
     limits::{CALL_DEADLINE, STORE_DEADLINE},
 };
@@ -16,6 +16,29 @@ use tokio::time::timeout;
 
 /// What was heard of the nodes; one that is not in it did not answer.
 pub type Standings = BTreeMap<NodeId, Standing>;
+
+/// Of a node whose store is not that of the nodes beside it: none of them lets it in.
+pub const FOREIGN: &str =
+    "has another cluster's store: stop it, start it with the store of this one and an empty folder";
+
+/// Whose data the cluster is about: what most nodes of the active deployment have.
+#[must_use]
+pub fn cluster_of(document: &Published, standings: &Standings) -> Option<ClusterId> {
+    let mut named: BTreeMap<ClusterId, usize> = BTreeMap::new();
+    let active = document.config.deployments.get(&document.config.active);
+    for node in active.into_iter().flat_map(|deployment| deployment.nodes()) {
+        if let Some(cluster) = standings.get(&node.id).and_then(|standing| standing.cluster) {
+            *named.entry(cluster).or_default() += 1;
+        }
+    }
+    named.into_iter().max_by_key(|(_, nodes)| *nodes).map(|(cluster, _)| cluster)
+}
+
+/// Whether a node says that it has other data than those of `cluster`, where both are known.
+#[must_use]
+pub fn is_foreign(standing: &Standing, cluster: Option<ClusterId>) -> bool {
+    cluster.zip(standing.cluster).is_some_and(|(own, its)| own != its)
+}
 
 /// How long one node is asked where it stands: a few pages, each with a deadline of its own. Orders
 /// to a coordinator wait meanwhile.

@@ -381,6 +381,7 @@ impl Service for Node {
         match request {
             Request::Hello { .. } => Ok(hello),
             Request::Standing { .. } => Ok(Response::Standing(Standing {
+                cluster: None,
                 epoch: if is_stuck { number - 1 } else { number },
                 noted: if is_stuck { 0 } else { number },
                 state: NodeState::Serving,

@@ -55,8 +55,8 @@ fn node_status(links: &Arc<Links>, node: &NodeConfig) -> Value {
     let mut status = json!({
         "id": node.id.as_str(),
         "bucket": current.bucket_of(&node.id),
-        "rpc": format!("{}:{}", node.host, node.rpc_port),
-        "http": node.http_port.map(|port| format!("{}:{port}", node.host)),
+        "rpc": node.rpc_address().to_string(),
+        "http": node.http_address().map(|address| address.to_string()),
         "partitions": current.partitions_of(&node.id).len(),
     });
     if let Some(local) = links.local().filter(|_| links.is_local(&node.id)) {

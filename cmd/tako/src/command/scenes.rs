@@ -7,7 +7,7 @@ use tako_coordinator::Standings;
 use tako_flatbuf::{NodeState, PartitionStanding, Standing};
 use tako_ring::publish_migration;
 use tako_types::{
-    Incarnation, Lsn, NodeId, PartitionId, StepNumber,
+    ClusterId, Incarnation, Lsn, NodeId, PartitionId, StepNumber,
     config::{Config, Migration, Phase, Published},
 };
 
@@ -46,6 +46,7 @@ pub(super) fn standings(nodes: &[&str], uncovered: u64) -> Standings {
         coverage: Vec::new(),
     };
     let standing = Standing {
+        cluster: Some(ClusterId(1)),
         epoch: EPOCH,
         noted: 0,
         state: NodeState::Serving,

@@ -63,6 +63,15 @@ fn a_node_comes_back_on_another_machine_with_an_empty_folder() {
     let said = cluster.must_order(&["ctl", "replace", "n3", &place]);
     assert!(said.contains("Done: n3 serves at"), "{said}");
     must_serve(&cluster);
+    // Who runs already is looked for where it does not listen, and says so.
+    let place = format!("127.0.0.1:{}:{}", free_port(), free_port());
+    cluster.must_order(&["ctl", "replace", "--no-wait", "n3", &place]);
+    let log = cluster.var().join("log/n3.log");
+    wait_for("the log", || fs::read_to_string(&log).ok()?.contains("restart it").then_some(()));
+    cluster.kill_last_by_hand();
+    cluster.start_by_hand("node", "n3");
+    let said = cluster.must_order(&["ctl", "replace", "n3", &place]);
+    assert!(said.contains("Done: n3 serves at"), "{said}");
     cluster.kill("n1");
     assert_eq!(must_get(cluster.proxy, "before").as_deref(), Some("value"));
     must_put(cluster.proxy, "after", "value");

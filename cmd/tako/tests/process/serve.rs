@@ -1,8 +1,10 @@
 //! A whole cluster serves clients at every port, and stops in good order.
 
+use std::{fs, net::TcpListener};
+
 use rustix::process::Signal;
 
-use crate::support::{Cluster, http, lives, must_get, signal, tako, wait_for};
+use crate::support::{Cluster, http, json, lives, must_get, must_put, signal, tako, wait_for};
 
 #[test]
 fn every_port_serves_every_key_and_a_stop_leaves_no_process() {
@@ -52,4 +54,24 @@ fn a_killed_launcher_leaves_no_process_and_the_next_one_waits_for_them() {
     // Delivered twice, as some tools do, it is still one wish to stop.
     signal(cluster.launcher(), Signal::TERM);
     assert_eq!(cluster.stop().code(), Some(0), "{}", cluster.launcher_log());
+}
+
+#[test]
+fn nodes_and_coordinators_are_reached_at_ipv6_addresses() {
+    if let Err(error) = TcpListener::bind("[::1]:0") {
+        eprintln!("SKIPPED: this machine has no IPv6 loopback: {error}");
+        return;
+    }
+    let mut cluster = Cluster::new(3);
+    let text = fs::read_to_string(cluster.config()).expect("readable");
+    fs::write(cluster.config(), text.replace("[127.0.0.1,", "[\"::1\",")).expect("written");
+    cluster.start();
+    // Two of three must have it, by RPC, and find each other by what the coordinator gave them.
+    must_put(cluster.proxy, "key", "value");
+    assert_eq!(must_get(cluster.proxy, "key").as_deref(), Some("value"));
+    let nodes = json(cluster.proxy, "/cluster").expect("an answer")["nodes"].clone();
+    for (at, (http, rpc)) in cluster.nodes.iter().enumerate() {
+        assert_eq!(nodes[at]["http"], format!("[::1]:{http}"));
+        assert_eq!(nodes[at]["rpc"], format!("[::1]:{rpc}"));
+    }
 }

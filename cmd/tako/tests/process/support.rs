@@ -345,6 +345,13 @@ impl Cluster {
         wait_for(&format!("the end of {id}"), || (!lives(pid)).then_some(()));
     }
 
+    /// Kills with -9 what was started by hand last.
+    pub(crate) fn kill_last_by_hand(&mut self) {
+        let mut child = self.by_hand.pop().expect("something was started");
+        child.kill().expect("it runs");
+        child.wait().expect("it was ours");
+    }
+
     /// Runs the command by which the launcher says a killed node is started again.
     pub(crate) fn start_as_printed(&mut self) {
         let log = self.launcher_log();

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use tako_ring::publish_migration;
+use tako_types::ClusterId;
 
 use super::*;
 
@@ -48,6 +49,7 @@ fn standing(noted: Option<u64>, covered: u64) -> Standing {
         coverage: vec![(NodeId::new("n1"), FOLDER, Lsn(covered))],
     };
     Standing {
+        cluster: Some(ClusterId(1)),
         epoch: EPOCH,
         noted: noted.map_or(0, |_| EPOCH),
         state: NodeState::Serving,
@@ -146,6 +148,7 @@ fn writes_need_the_other_set_only_once_enough_of_it_take_them() {
     for (why, standings) in [
         ("does not have this configuration yet", changed(&late, |it| it.epoch -= 1)),
         ("is not serving", changed(&late, |it| it.state = NodeState::Recovering)),
+        (FOREIGN, changed(&late, |it| it.cluster = Some(ClusterId(2)))),
         ("is recovering", changed(&late, |it| it.partitions[0].recovered = false)),
         ("has not opened its partitions", changed(&late, |it| it.partitions.clear())),
     ] {

@@ -81,6 +81,7 @@ impl Service for Slow {
         let (state, partitions) = (NodeState::Serving, vec![row]);
         let more = from.0 < 60;
         Ok(Response::Standing(Standing {
+            cluster: None,
             epoch: 1,
             noted: 0,
             state,

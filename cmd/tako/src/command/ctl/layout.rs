@@ -81,7 +81,7 @@ pub(super) fn attached(
     for place in places {
         let id = match &place.id {
             Some(id) => NodeId::new(id),
-            None => free_id(&ids),
+            None => known_id(config, place).unwrap_or_else(|| free_id(&ids)),
         };
         if deployment.nodes().any(|node| node.id == id) {
             let text =
@@ -179,6 +179,17 @@ fn renamed(config: &Config) -> Deployment {
 /// Ids and addresses of all deployments: one id has one address, also in those that are not used.
 fn ids(config: &Config) -> BTreeSet<NodeId> {
     config.deployments.values().flat_map(Deployment::nodes).map(|node| node.id.clone()).collect()
+}
+
+/// The id that a place had in a layout which is not in use, such as one that was given up.
+fn known_id(config: &Config, place: &Place) -> Option<NodeId> {
+    let known = config.deployments.values().flat_map(Deployment::nodes);
+    let is_there = |node: &&NodeConfig| {
+        let Place { host, http_port, rpc_port, .. } = place;
+        node.host == *host && node.http_port == Some(*http_port) && node.rpc_port == *rpc_port
+    };
+    let is_active = |id: &NodeId| config.active_deployment().nodes().any(|node| node.id == *id);
+    known.filter(is_there).map(|node| node.id.clone()).find(|id| !is_active(id))
 }
 
 /// The id after the highest of that form.

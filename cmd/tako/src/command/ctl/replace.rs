@@ -8,6 +8,7 @@ use std::{
 
 use clap::Args;
 use serde_json::json;
+use tako_coordinator::{FOREIGN, cluster_of, is_foreign};
 use tako_flatbuf::NodeState;
 use tako_types::{NodeId, config::Published};
 use tokio::time::sleep;
@@ -108,7 +109,12 @@ async fn wait(
     loop {
         let standings = nodes.standings(document).await;
         let now = match standings.get(node) {
-            None => format!("waiting for {node} at {address}; start it there"),
+            None => format!(
+                "waiting for {node} at {address}; start it there, or restart it if it already runs"
+            ),
+            Some(standing) if is_foreign(standing, cluster_of(document, &standings)) => {
+                format!("{node} {FOREIGN}")
+            }
             Some(standing) if standing.epoch < document.epoch.number => {
                 format!("{node} does not have this configuration yet")
             }

@@ -6,10 +6,10 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use tako_coordinator::Standings;
+use tako_coordinator::{FOREIGN, Standings, cluster_of, is_foreign};
 use tako_flatbuf::{NodeState, PartitionStanding};
 use tako_types::{
-    NodeId, PartitionId,
+    ClusterId, NodeId, PartitionId,
     config::{Published, ReplicaSet},
 };
 
@@ -26,12 +26,16 @@ pub(super) struct Verdict {
 
 /// Why a node is no help to a partition now, in a set that reads ask or that is only written.
 fn why_not(
+    own: Option<ClusterId>,
     standings: &Standings,
     node: &NodeId,
     p: PartitionId,
     reads: bool,
 ) -> Option<&'static str> {
     let Some(standing) = standings.get(node) else { return Some("does not answer") };
+    if is_foreign(standing, own) {
+        return Some(FOREIGN);
+    }
     if standing.state != NodeState::Serving {
         return Some("is not serving");
     }
@@ -63,11 +67,12 @@ pub(super) fn verdict(
     let mut short: BTreeMap<String, Vec<PartitionId>> = BTreeMap::new();
     let mut pulled: BTreeMap<&NodeId, (u64, Vec<PartitionId>)> = BTreeMap::new();
     let mut uncovered: BTreeMap<&NodeId, u64> = BTreeMap::new();
+    let own = cluster_of(document, standings);
     for p in document.partitions() {
         let placement = document.placement(p);
         for set in placement.write_sets() {
             let reads = *set == placement.read;
-            let why_not = |node: &NodeId| why_not(standings, node, p, reads);
+            let why_not = |node: &NodeId| why_not(own, standings, node, p, reads);
             let needed = if reads { set.quorum.w.max(set.quorum.r) } else { set.quorum.w };
             if let Some(why) = too_few(set, needed, stop, why_not) {
                 short.entry(why).or_default().push(p);

@@ -51,6 +51,17 @@ fn new_nodes_come_to_the_smallest_bucket_or_where_they_are_wanted() {
 }
 
 #[test]
+fn a_place_keeps_its_id_when_a_layout_with_it_was_given_up() {
+    let mut config = config();
+    let two = [here("h:21:4"), here("h:22:5")];
+    let given_up = attached(&config, &two, &Into::Smallest).expect("a layout");
+    config.deployments.insert(given_up.name.clone(), given_up);
+    let others = [here("h:22:5"), here("h:23:6")];
+    let layout = attached(&config, &others, &Into::Bucket("b2".into())).expect("a layout");
+    assert_eq!(nodes(&layout, "b2"), ["n3", "n5", "n6"]);
+}
+
+#[test]
 fn nodes_go_and_empty_buckets_with_them_as_long_as_keys_have_their_buckets() {
     let config = config();
     let without = |ids: &[&str]| {

@@ -37,6 +37,10 @@ fn who_is_away_or_recovers_does_not_count() {
     n3.partitions[1].recovered = false;
     let said = against(&document, &recovering, &["n1"]);
     assert!(said.starts_with("partition 1: ") && said.contains("n3 is recovering"), "{said}");
+    let mut foreign = standings(&["n1", "n2", "n3"]);
+    foreign.get_mut(&NodeId::new("n3")).expect("one of three").cluster = Some(ClusterId(2));
+    let said = against(&document, &foreign, &["n1"]);
+    assert!(said.contains("n3 has another cluster's store"), "{said}");
 }
 
 #[test]
