@@ -184,7 +184,7 @@ if [[ $rate != 0 ]]; then
     loader=$!
     # Until steps have covered the preload, as they have all but the last writes in a cluster that
     # has run for long.
-    await 120 "the load" grep -q preloaded load.log
+    await 120 "the load" grep -qs preloaded load.log
     sleep 10
 fi
 spans=() active=one other=two stole=$(stolen) since=$SECONDS

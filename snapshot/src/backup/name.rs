@@ -51,7 +51,7 @@ impl BackupName {
 
 impl fmt::Display for BackupName {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&self.0)
+        f.pad(&self.0)
     }
 }
 
@@ -62,7 +62,8 @@ mod tests {
     #[test]
     fn a_name_is_short_and_of_few_letters() {
         for good in ["a", "before-upgrade", "1h-20261121t170000z", "0.1_x", &"x".repeat(64)] {
-            assert_eq!(BackupName::new(good).expect(good).as_str(), good);
+            let name = BackupName::new(good).expect(good);
+            assert_eq!((name.as_str(), format!("{name:<70}").len()), (good, 70));
         }
         for bad in ["", ".", "..", "-x", "A", "a/b", "a b", "ü", &"x".repeat(65)] {
             let error = BackupName::new(bad).expect_err(bad);
