@@ -17,7 +17,6 @@ use tokio::{
     sync::watch,
     time::{Instant, sleep_until},
 };
-use tokio_util::sync::CancellationToken;
 
 /// A move takes seconds; steps of two minutes are a dozen tables, which a compaction takes in one.
 pub(crate) const HOLD_MAX: Duration = Duration::from_secs(120);
@@ -46,13 +45,9 @@ impl Hold {
         self.0.borrow().is_some_and(|until| Instant::now() < until)
     }
 
-    /// `inner`, whose reads wait while this is on, but for who is to `stop`.
-    pub(crate) fn over(
-        &self,
-        inner: Arc<dyn ObjectStore>,
-        stop: &CancellationToken,
-    ) -> Arc<dyn ObjectStore> {
-        Arc::new(HeldStore { inner, until: self.0.subscribe(), stop: stop.clone() })
+    /// `inner`, whose reads wait while this is on.
+    pub(crate) fn over(&self, inner: Arc<dyn ObjectStore>) -> Arc<dyn ObjectStore> {
+        Arc::new(HeldStore { inner, until: self.0.subscribe() })
     }
 }
 
@@ -61,7 +56,6 @@ impl Hold {
 struct HeldStore {
     inner: Arc<dyn ObjectStore>,
     until: watch::Receiver<Option<Instant>>,
-    stop: CancellationToken,
 }
 
 impl HeldStore {
@@ -71,8 +65,6 @@ impl HeldStore {
             let end = *until.borrow_and_update();
             let Some(end) = end.filter(|end| Instant::now() < *end) else { return };
             tokio::select! {
-                biased;
-                () = self.stop.cancelled() => return,
                 // Without a sender nobody could take it back: the node has ended.
                 told = until.changed() => if told.is_err() { return },
                 () = sleep_until(end) => {}

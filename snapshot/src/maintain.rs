@@ -153,7 +153,7 @@ async fn run_compaction(
     };
     let idle = Arc::new(Notify::new());
     // What has begun, or waited for its turn, stands still here.
-    let store = shared.hold.over(shared.store.object_store(), stop);
+    let store = shared.hold.over(shared.store.object_store());
     let compactor = CompactorBuilder::new(shared.db_path(partition), store)
         .with_options(settings::compactor(&shared.options))
         .with_merge_operator(shared.merge.clone())

@@ -91,8 +91,9 @@ async fn a_compaction_that_is_held_stands_still_until_it_is_not_or_two_minutes_a
             node.hold_compaction(false);
         }
         assert!(compacted(&mut writer).await);
-        let two_minutes = Duration::from_secs(120);
-        assert_eq!(begun.elapsed() < two_minutes, released, "{:?}", begun.elapsed());
+        let seconds = begun.elapsed().as_secs();
+        let expected = if released { 119..120 } else { 120..125 };
+        assert!(expected.contains(&seconds), "{seconds}, released: {released}");
         node.close().await;
     }
 }
@@ -106,10 +107,11 @@ async fn a_node_that_ends_waits_for_no_compaction_that_is_held() {
     node.hold_compaction(true);
     drop(turn);
     tokio::time::sleep(Duration::from_secs(1)).await;
-    let begun = tokio::time::Instant::now();
     writer.close().await;
+    // It has left its place, so that another partition's compaction may begin.
+    let place = tokio::time::timeout(Duration::from_secs(1), node.shared.compacting.acquire());
+    drop(place.await.expect("a place").expect("the node is open"));
     node.close().await;
-    assert!(begun.elapsed() < Duration::from_secs(1), "{:?}", begun.elapsed());
 }
 
 #[tokio::test]
