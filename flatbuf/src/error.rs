@@ -122,7 +122,9 @@ pub struct RpcError {
     pub kind: ErrorKind,
     /// For logs; cut to 1,024 bytes on the wire.
     pub message: String,
-    /// The epoch number for `StaleEpoch`, the milliseconds to wait for `Busy`, else 0.
+    /// The epoch number for `StaleEpoch`, the milliseconds to wait for `Busy`,
+    /// [`RpcError::NOTHING_DONE`] for an `Unavailable` or `Deadline` from before anything was done,
+    /// else 0.
     pub detail: u64,
 }
 
@@ -131,6 +133,16 @@ impl RpcError {
     #[must_use]
     pub fn new(kind: ErrorKind, message: impl Into<String>) -> Self {
         Self { kind, message: message.into(), detail: 0 }
+    }
+
+    /// `detail` of an `Unavailable` or `Deadline`: the call was not sent, or the callee began nothing.
+    pub const NOTHING_DONE: u64 = 1;
+
+    /// Nothing was sent or begun, and another peer may do it.
+    #[must_use]
+    pub fn nothing_done(message: impl Into<String>) -> Self {
+        let detail = Self::NOTHING_DONE;
+        Self { kind: ErrorKind::Unavailable, message: message.into(), detail }
     }
 
     /// The callee knows epoch `number`, which is not the caller's.

@@ -27,6 +27,8 @@ pub struct RpcMetrics {
     pub frames_bad: AtomicU64,
     /// Frames that broke off or did not arrive in time; each closed its connection.
     pub frames_torn: AtomicU64,
+    /// Calls whose frame came again; the repeat was dropped.
+    pub frames_repeated: AtomicU64,
     /// Attached records with a wrong checksum or shape; each failed its call alone.
     pub records_bad: AtomicU64,
     /// Calls refused here because too much was queued.

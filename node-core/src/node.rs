@@ -344,6 +344,7 @@ impl Node {
             options.healing_interval_min,
         );
         replica.attach_healer(&healer);
+        replica.attach_serving(&serving);
         let listener = options
             .network
             .listen(&rpc_address)

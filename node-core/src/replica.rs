@@ -31,6 +31,7 @@ use crate::{
     identity::IdentityKeeper,
     links::Links,
     membership::Membership,
+    replication::Serving,
     snapshotter::Snapshotter,
 };
 
@@ -46,6 +47,7 @@ pub struct Replica {
     snapshotter: OnceLock<Weak<Snapshotter>>,
     links: OnceLock<Weak<Links>>,
     healer: OnceLock<Weak<Healer>>,
+    serving: OnceLock<Weak<Serving>>,
     look: Arc<Notify>,
     /// How far it came up; never `Draining`.
     state: AtomicU8,
@@ -74,6 +76,7 @@ impl Replica {
             snapshotter: OnceLock::new(),
             links: OnceLock::new(),
             healer: OnceLock::new(),
+            serving: OnceLock::new(),
             look,
             state: AtomicU8::new(NodeState::Starting as u8),
             draining: AtomicBool::new(false),
@@ -91,6 +94,11 @@ impl Replica {
     /// Tells the replica who scrubs.
     pub fn attach_healer(&self, healer: &Arc<Healer>) {
         let _ = self.healer.set(Arc::downgrade(healer));
+    }
+
+    /// Tells the replica who makes changes under conditions here.
+    pub fn attach_serving(&self, serving: &Arc<Serving>) {
+        let _ = self.serving.set(Arc::downgrade(serving));
     }
 
     /// Who scrubs on this node.
@@ -213,6 +221,9 @@ impl Replica {
                 self.owned(partition)?;
                 self.not_stale(epoch)?;
                 self.stat(partition, &keys, merged).await
+            }
+            Request::Change { partition, condition, record } => {
+                self.change(partition, condition, record).await
             }
             Request::Tail { partition, after, incarnation, puller, puller_incarnation } => {
                 self.exists(partition)?;

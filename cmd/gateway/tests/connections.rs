@@ -195,7 +195,8 @@ async fn an_error_before_the_body_was_read_leaves_no_body_to_be_taken_for_a_requ
         ("/values/", ""),
         ("/nothing", ""),
         ("/values/k", "X-Timestamp: 0\r\n"),
-        ("/values/k", "If-Match: *\r\n"),
+        ("/values/k", "If-Unmodified-Since: x\r\n"),
+        ("/values/k", "If-Match: x\r\n"),
     ] {
         let mut client = place.client().await;
         assert!(client.ask("PUT", path, headers, hidden).await.status >= 400);

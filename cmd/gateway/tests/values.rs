@@ -233,12 +233,54 @@ async fn a_known_version_is_not_sent_again() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_condition_on_a_write_is_refused_and_nothing_is_written() {
+async fn a_write_is_made_only_where_its_condition_holds() {
     let place = Place::one().await;
-    for condition in ["If-Match: *", "If-None-Match: *", "If-Unmodified-Since: x"] {
+    let ask = async |method: &str, condition: &str, body: &[u8]| {
+        place.ask(method, "/values/k", &format!("{condition}\r\n"), body).await
+    };
+    let none = ask("PUT", "If-Match: *", b"never").await;
+    none.problem(412, "there is no value");
+    assert_eq!(none.header("etag"), None);
+    let made = ask("PUT", "If-None-Match: *", b"first").await;
+    let first = made.header("etag").expect("a version").to_owned();
+    assert_eq!((made.status, made.header("x-tako-superseded")), (200, None));
+    assert!(made.header("x-timestamp").is_some());
+    for method in ["PUT", "POST", "DELETE"] {
+        let refused = ask(method, "If-None-Match: *", b"").await;
+        refused.problem(412, &first);
+        assert_eq!(refused.header("etag"), Some(first.as_str()));
+        ask(method, "If-Match: \"1-0\", \"no version\"", b"").await.problem(412, "ETag");
+        ask(method, &format!("If-Match: W/{first}"), b"").await.problem(412, "ETag");
+        ask(method, &format!("If-None-Match: {first}"), b"").await.problem(412, "ETag");
+    }
+    assert_eq!(place.get("/values/k").await.text(), "first");
+    let second = ask("POST", &format!("If-Match: \"1-0\", {first}"), b"second").await;
+    let second = second.header("etag").expect("a version").to_owned();
+    let got = place.get("/values/k").await;
+    assert_eq!((got.text(), got.header("etag")), ("second", Some(second.as_str())));
+    ask("PUT", &format!("If-Match: {first}"), b"late").await.problem(412, "ETag");
+    let gone = ask("DELETE", &format!("If-Match: {second}"), b"").await;
+    assert_eq!(gone.status, 204);
+    assert_eq!(place.get("/values/k").await.status, 404);
+    let short = place.ask("PUT", "/values/k?ttl=1h", "If-None-Match: *\r\n", b"v").await;
+    assert_eq!(short.status, 200);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_condition_that_is_none_or_cannot_be_kept_is_refused_and_nothing_is_written() {
+    let place = Place::one().await;
+    for (query, headers, status, part) in [
+        ("", "If-Unmodified-Since: x", 501, "If-Match"),
+        ("", "If-Match: x", 400, "double quotes"),
+        ("", "If-None-Match: \"a", 400, "double quotes"),
+        ("", "If-Match: *\r\nIf-None-Match: *", 400, "not both"),
+        ("", "If-None-Match: *\r\nX-Timestamp: 17", 400, "X-Timestamp"),
+        ("?w=1", "If-None-Match: *", 400, "majority"),
+    ] {
         for method in ["PUT", "POST", "DELETE"] {
-            let answer = place.ask(method, "/values/k", &format!("{condition}\r\n"), b"").await;
-            answer.problem(501, "not available");
+            let path = format!("/values/k{query}");
+            let answer = place.ask(method, &path, &format!("{headers}\r\n"), b"").await;
+            answer.problem(status, part);
         }
     }
     assert_eq!(place.get("/values/k").await.status, 404);

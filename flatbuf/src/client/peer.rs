@@ -5,7 +5,7 @@
 
 use std::{sync::Arc, time::Duration};
 
-use tako_types::{ClusterId, NodeId, limits::CALL_DEADLINE};
+use tako_types::{ClusterId, ErrorKind, NodeId, limits::CALL_DEADLINE};
 use tokio::{runtime::Handle, time::Instant};
 
 use super::{
@@ -123,7 +123,8 @@ impl Peer {
     ///
     /// # Errors
     /// Those of the peer, and: `Unavailable` when it cannot be reached or the connection breaks,
-    /// `Deadline` when `deadline` passes (in both the outcome is unknown), `Busy` when too much
+    /// `Deadline` when `deadline` passes (in both the outcome is unknown, but for one with
+    /// [`RpcError::NOTHING_DONE`]), `Busy` when too much
     /// waits here, `Invalid` when the request does not fit a frame, `Corrupt` when the answer's
     /// record is damaged.
     pub async fn call(
@@ -151,7 +152,7 @@ impl Peer {
         let mut sends = 1;
         loop {
             let lane = self.lane_of(&request);
-            let connection = lane.connection(until).await?;
+            let connection = lane.connection(until).await.map_err(not_sent)?;
             let left = until.saturating_duration_since(Instant::now());
             head.deadline_ms = u32::try_from(left.as_millis()).unwrap_or(u32::MAX).max(1);
             head.id = connection.next_id();
@@ -176,14 +177,24 @@ impl Peer {
 
     fn lane_of(&self, request: &Request) -> &Lane {
         let bulk = match request {
-            Request::Put { record, .. } | Request::Accept { record, .. } => {
-                SMALL_BYTES_MAX < record.bytes().len()
-            }
+            Request::Put { record, .. }
+            | Request::Accept { record, .. }
+            | Request::Change { record, .. } => SMALL_BYTES_MAX < record.bytes().len(),
             // Their answers are long.
             Request::Tail { .. } | Request::Fetch { .. } | Request::Configuration { .. } => true,
             _ => false,
         };
         if bulk { &self.bulk } else { &self.small }
+    }
+}
+
+/// The failure of a connection that nothing was sent over yet.
+fn not_sent(error: RpcError) -> RpcError {
+    match error.kind {
+        ErrorKind::Unavailable | ErrorKind::Deadline => {
+            RpcError { detail: RpcError::NOTHING_DONE, ..error }
+        }
+        _ => error,
     }
 }
 

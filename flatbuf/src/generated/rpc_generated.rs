@@ -6,10 +6,10 @@ extern crate alloc;
 #[deprecated(since = "2.0.0", note = "Use associated constants instead. This will no longer be generated in 2021.")]
 pub const ENUM_MIN_BODY: u8 = 0;
 #[deprecated(since = "2.0.0", note = "Use associated constants instead. This will no longer be generated in 2021.")]
-pub const ENUM_MAX_BODY: u8 = 33;
+pub const ENUM_MAX_BODY: u8 = 35;
 #[deprecated(since = "2.0.0", note = "Use associated constants instead. This will no longer be generated in 2021.")]
 #[allow(non_camel_case_types)]
-pub const ENUM_VALUES_BODY: [Body; 34] = [
+pub const ENUM_VALUES_BODY: [Body; 36] = [
   Body::NONE,
   Body::HelloRequest,
   Body::HelloAnswer,
@@ -44,6 +44,8 @@ pub const ENUM_VALUES_BODY: [Body; 34] = [
   Body::ScrubAnswer,
   Body::AuditRequest,
   Body::AuditAnswer,
+  Body::ChangeRequest,
+  Body::ChangeAnswer,
 ];
 
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default)]
@@ -85,9 +87,11 @@ impl Body {
   pub const ScrubAnswer: Self = Self(31);
   pub const AuditRequest: Self = Self(32);
   pub const AuditAnswer: Self = Self(33);
+  pub const ChangeRequest: Self = Self(34);
+  pub const ChangeAnswer: Self = Self(35);
 
   pub const ENUM_MIN: u8 = 0;
-  pub const ENUM_MAX: u8 = 33;
+  pub const ENUM_MAX: u8 = 35;
   pub const ENUM_VALUES: &'static [Self] = &[
     Self::NONE,
     Self::HelloRequest,
@@ -123,6 +127,8 @@ impl Body {
     Self::ScrubAnswer,
     Self::AuditRequest,
     Self::AuditAnswer,
+    Self::ChangeRequest,
+    Self::ChangeAnswer,
   ];
   /// Returns the variant's name or "" if unknown.
   pub fn variant_name(self) -> Option<&'static str> {
@@ -161,6 +167,8 @@ impl Body {
       Self::ScrubAnswer => Some("ScrubAnswer"),
       Self::AuditRequest => Some("AuditRequest"),
       Self::AuditAnswer => Some("AuditAnswer"),
+      Self::ChangeRequest => Some("ChangeRequest"),
+      Self::ChangeAnswer => Some("ChangeAnswer"),
       _ => None,
     }
   }
@@ -4412,6 +4420,266 @@ impl ::core::fmt::Debug for AcceptAnswer<'_> {
       ds.finish()
   }
 }
+pub enum ChangeRequestOffset {}
+#[derive(Copy, Clone, PartialEq)]
+
+pub struct ChangeRequest<'a> {
+  pub _tab: ::flatbuffers::Table<'a>,
+}
+
+impl<'a> ::flatbuffers::Follow<'a> for ChangeRequest<'a> {
+  type Inner = ChangeRequest<'a>;
+  #[inline]
+  unsafe fn follow(buf: &'a [u8], loc: usize) -> Self::Inner {
+    Self { _tab: unsafe { ::flatbuffers::Table::new(buf, loc) } }
+  }
+}
+
+impl<'a> ChangeRequest<'a> {
+  pub const VT_PARTITION: ::flatbuffers::VOffsetT = 4;
+  pub const VT_CONDITION: ::flatbuffers::VOffsetT = 6;
+  pub const VT_VERSIONS: ::flatbuffers::VOffsetT = 8;
+
+  #[inline]
+  pub unsafe fn init_from_table(table: ::flatbuffers::Table<'a>) -> Self {
+    ChangeRequest { _tab: table }
+  }
+  #[allow(unused_mut)]
+  pub fn create<'bldr: 'args, 'args: 'mut_bldr, 'mut_bldr, A: ::flatbuffers::Allocator + 'bldr>(
+    _fbb: &'mut_bldr mut ::flatbuffers::FlatBufferBuilder<'bldr, A>,
+    args: &'args ChangeRequestArgs<'args>
+  ) -> ::flatbuffers::WIPOffset<ChangeRequest<'bldr>> {
+    let mut builder = ChangeRequestBuilder::new(_fbb);
+    if let Some(x) = args.versions { builder.add_versions(x); }
+    builder.add_partition(args.partition);
+    builder.add_condition(args.condition);
+    builder.finish()
+  }
+
+
+  #[inline]
+  pub fn partition(&self) -> u16 {
+    // Safety:
+    // Created from valid Table for this object
+    // which contains a valid value in this slot
+    unsafe { self._tab.get::<u16>(ChangeRequest::VT_PARTITION, Some(0)).unwrap()}
+  }
+  #[inline]
+  pub fn condition(&self) -> u8 {
+    // Safety:
+    // Created from valid Table for this object
+    // which contains a valid value in this slot
+    unsafe { self._tab.get::<u8>(ChangeRequest::VT_CONDITION, Some(0)).unwrap()}
+  }
+  #[inline]
+  pub fn versions(&self) -> Option<::flatbuffers::Vector<'a, VersionPair>> {
+    // Safety:
+    // Created from valid Table for this object
+    // which contains a valid value in this slot
+    unsafe { self._tab.get::<::flatbuffers::ForwardsUOffset<::flatbuffers::Vector<'a, VersionPair>>>(ChangeRequest::VT_VERSIONS, None)}
+  }
+}
+
+impl ::flatbuffers::Verifiable for ChangeRequest<'_> {
+  #[inline]
+  fn run_verifier(
+    v: &mut ::flatbuffers::Verifier, pos: usize
+  ) -> Result<(), ::flatbuffers::InvalidFlatbuffer> {
+    v.visit_table(pos)?
+     .visit_field::<u16>("partition", Self::VT_PARTITION, false)?
+     .visit_field::<u8>("condition", Self::VT_CONDITION, false)?
+     .visit_field::<::flatbuffers::ForwardsUOffset<::flatbuffers::Vector<'_, VersionPair>>>("versions", Self::VT_VERSIONS, false)?
+     .finish();
+    Ok(())
+  }
+}
+pub struct ChangeRequestArgs<'a> {
+    pub partition: u16,
+    pub condition: u8,
+    pub versions: Option<::flatbuffers::WIPOffset<::flatbuffers::Vector<'a, VersionPair>>>,
+}
+impl<'a> Default for ChangeRequestArgs<'a> {
+  #[inline]
+  fn default() -> Self {
+    ChangeRequestArgs {
+      partition: 0,
+      condition: 0,
+      versions: None,
+    }
+  }
+}
+
+pub struct ChangeRequestBuilder<'a: 'b, 'b, A: ::flatbuffers::Allocator + 'a> {
+  fbb_: &'b mut ::flatbuffers::FlatBufferBuilder<'a, A>,
+  start_: ::flatbuffers::WIPOffset<::flatbuffers::TableUnfinishedWIPOffset>,
+}
+impl<'a: 'b, 'b, A: ::flatbuffers::Allocator + 'a> ChangeRequestBuilder<'a, 'b, A> {
+  #[inline]
+  pub fn add_partition(&mut self, partition: u16) {
+    self.fbb_.push_slot::<u16>(ChangeRequest::VT_PARTITION, partition, 0);
+  }
+  #[inline]
+  pub fn add_condition(&mut self, condition: u8) {
+    self.fbb_.push_slot::<u8>(ChangeRequest::VT_CONDITION, condition, 0);
+  }
+  #[inline]
+  pub fn add_versions(&mut self, versions: ::flatbuffers::WIPOffset<::flatbuffers::Vector<'b , VersionPair>>) {
+    self.fbb_.push_slot_always::<::flatbuffers::WIPOffset<_>>(ChangeRequest::VT_VERSIONS, versions);
+  }
+  #[inline]
+  pub fn new(_fbb: &'b mut ::flatbuffers::FlatBufferBuilder<'a, A>) -> ChangeRequestBuilder<'a, 'b, A> {
+    let start = _fbb.start_table();
+    ChangeRequestBuilder {
+      fbb_: _fbb,
+      start_: start,
+    }
+  }
+  #[inline]
+  pub fn finish(self) -> ::flatbuffers::WIPOffset<ChangeRequest<'a>> {
+    let o = self.fbb_.end_table(self.start_);
+    ::flatbuffers::WIPOffset::new(o.value())
+  }
+}
+
+impl ::core::fmt::Debug for ChangeRequest<'_> {
+  fn fmt(&self, f: &mut ::core::fmt::Formatter<'_>) -> ::core::fmt::Result {
+    let mut ds = f.debug_struct("ChangeRequest");
+      ds.field("partition", &self.partition());
+      ds.field("condition", &self.condition());
+      ds.field("versions", &self.versions());
+      ds.finish()
+  }
+}
+pub enum ChangeAnswerOffset {}
+#[derive(Copy, Clone, PartialEq)]
+
+pub struct ChangeAnswer<'a> {
+  pub _tab: ::flatbuffers::Table<'a>,
+}
+
+impl<'a> ::flatbuffers::Follow<'a> for ChangeAnswer<'a> {
+  type Inner = ChangeAnswer<'a>;
+  #[inline]
+  unsafe fn follow(buf: &'a [u8], loc: usize) -> Self::Inner {
+    Self { _tab: unsafe { ::flatbuffers::Table::new(buf, loc) } }
+  }
+}
+
+impl<'a> ChangeAnswer<'a> {
+  pub const VT_OUTCOME: ::flatbuffers::VOffsetT = 4;
+  pub const VT_VERSION: ::flatbuffers::VOffsetT = 6;
+  pub const VT_REASON: ::flatbuffers::VOffsetT = 8;
+
+  #[inline]
+  pub unsafe fn init_from_table(table: ::flatbuffers::Table<'a>) -> Self {
+    ChangeAnswer { _tab: table }
+  }
+  #[allow(unused_mut)]
+  pub fn create<'bldr: 'args, 'args: 'mut_bldr, 'mut_bldr, A: ::flatbuffers::Allocator + 'bldr>(
+    _fbb: &'mut_bldr mut ::flatbuffers::FlatBufferBuilder<'bldr, A>,
+    args: &'args ChangeAnswerArgs<'args>
+  ) -> ::flatbuffers::WIPOffset<ChangeAnswer<'bldr>> {
+    let mut builder = ChangeAnswerBuilder::new(_fbb);
+    if let Some(x) = args.reason { builder.add_reason(x); }
+    if let Some(x) = args.version { builder.add_version(x); }
+    builder.add_outcome(args.outcome);
+    builder.finish()
+  }
+
+
+  #[inline]
+  pub fn outcome(&self) -> u8 {
+    // Safety:
+    // Created from valid Table for this object
+    // which contains a valid value in this slot
+    unsafe { self._tab.get::<u8>(ChangeAnswer::VT_OUTCOME, Some(0)).unwrap()}
+  }
+  #[inline]
+  pub fn version(&self) -> Option<&'a VersionPair> {
+    // Safety:
+    // Created from valid Table for this object
+    // which contains a valid value in this slot
+    unsafe { self._tab.get::<VersionPair>(ChangeAnswer::VT_VERSION, None)}
+  }
+  #[inline]
+  pub fn reason(&self) -> Option<&'a str> {
+    // Safety:
+    // Created from valid Table for this object
+    // which contains a valid value in this slot
+    unsafe { self._tab.get::<::flatbuffers::ForwardsUOffset<&str>>(ChangeAnswer::VT_REASON, None)}
+  }
+}
+
+impl ::flatbuffers::Verifiable for ChangeAnswer<'_> {
+  #[inline]
+  fn run_verifier(
+    v: &mut ::flatbuffers::Verifier, pos: usize
+  ) -> Result<(), ::flatbuffers::InvalidFlatbuffer> {
+    v.visit_table(pos)?
+     .visit_field::<u8>("outcome", Self::VT_OUTCOME, false)?
+     .visit_field::<VersionPair>("version", Self::VT_VERSION, false)?
+     .visit_field::<::flatbuffers::ForwardsUOffset<&str>>("reason", Self::VT_REASON, false)?
+     .finish();
+    Ok(())
+  }
+}
+pub struct ChangeAnswerArgs<'a> {
+    pub outcome: u8,
+    pub version: Option<&'a VersionPair>,
+    pub reason: Option<::flatbuffers::WIPOffset<&'a str>>,
+}
+impl<'a> Default for ChangeAnswerArgs<'a> {
+  #[inline]
+  fn default() -> Self {
+    ChangeAnswerArgs {
+      outcome: 0,
+      version: None,
+      reason: None,
+    }
+  }
+}
+
+pub struct ChangeAnswerBuilder<'a: 'b, 'b, A: ::flatbuffers::Allocator + 'a> {
+  fbb_: &'b mut ::flatbuffers::FlatBufferBuilder<'a, A>,
+  start_: ::flatbuffers::WIPOffset<::flatbuffers::TableUnfinishedWIPOffset>,
+}
+impl<'a: 'b, 'b, A: ::flatbuffers::Allocator + 'a> ChangeAnswerBuilder<'a, 'b, A> {
+  #[inline]
+  pub fn add_outcome(&mut self, outcome: u8) {
+    self.fbb_.push_slot::<u8>(ChangeAnswer::VT_OUTCOME, outcome, 0);
+  }
+  #[inline]
+  pub fn add_version(&mut self, version: &VersionPair) {
+    self.fbb_.push_slot_always::<&VersionPair>(ChangeAnswer::VT_VERSION, version);
+  }
+  #[inline]
+  pub fn add_reason(&mut self, reason: ::flatbuffers::WIPOffset<&'b  str>) {
+    self.fbb_.push_slot_always::<::flatbuffers::WIPOffset<_>>(ChangeAnswer::VT_REASON, reason);
+  }
+  #[inline]
+  pub fn new(_fbb: &'b mut ::flatbuffers::FlatBufferBuilder<'a, A>) -> ChangeAnswerBuilder<'a, 'b, A> {
+    let start = _fbb.start_table();
+    ChangeAnswerBuilder {
+      fbb_: _fbb,
+      start_: start,
+    }
+  }
+  #[inline]
+  pub fn finish(self) -> ::flatbuffers::WIPOffset<ChangeAnswer<'a>> {
+    let o = self.fbb_.end_table(self.start_);
+    ::flatbuffers::WIPOffset::new(o.value())
+  }
+}
+
+impl ::core::fmt::Debug for ChangeAnswer<'_> {
+  fn fmt(&self, f: &mut ::core::fmt::Formatter<'_>) -> ::core::fmt::Result {
+    let mut ds = f.debug_struct("ChangeAnswer");
+      ds.field("outcome", &self.outcome());
+      ds.field("version", &self.version());
+      ds.field("reason", &self.reason());
+      ds.finish()
+  }
+}
 pub enum StandingRequestOffset {}
 #[derive(Copy, Clone, PartialEq)]
 
@@ -6422,6 +6690,36 @@ impl<'a> Head<'a> {
     }
   }
 
+  #[inline]
+  #[allow(non_snake_case)]
+  pub fn body_as_change_request(&self) -> Option<ChangeRequest<'a>> {
+    if self.body_type() == Body::ChangeRequest {
+      self.body().map(|t| {
+       // Safety:
+       // Created from a valid Table for this object
+       // Which contains a valid union in this slot
+       unsafe { ChangeRequest::init_from_table(t) }
+     })
+    } else {
+      None
+    }
+  }
+
+  #[inline]
+  #[allow(non_snake_case)]
+  pub fn body_as_change_answer(&self) -> Option<ChangeAnswer<'a>> {
+    if self.body_type() == Body::ChangeAnswer {
+      self.body().map(|t| {
+       // Safety:
+       // Created from a valid Table for this object
+       // Which contains a valid union in this slot
+       unsafe { ChangeAnswer::init_from_table(t) }
+     })
+    } else {
+      None
+    }
+  }
+
 }
 
 impl ::flatbuffers::Verifiable for Head<'_> {
@@ -6470,6 +6768,8 @@ impl ::flatbuffers::Verifiable for Head<'_> {
           Body::ScrubAnswer => v.verify_union_variant::<::flatbuffers::ForwardsUOffset<ScrubAnswer>>("Body::ScrubAnswer", pos),
           Body::AuditRequest => v.verify_union_variant::<::flatbuffers::ForwardsUOffset<AuditRequest>>("Body::AuditRequest", pos),
           Body::AuditAnswer => v.verify_union_variant::<::flatbuffers::ForwardsUOffset<AuditAnswer>>("Body::AuditAnswer", pos),
+          Body::ChangeRequest => v.verify_union_variant::<::flatbuffers::ForwardsUOffset<ChangeRequest>>("Body::ChangeRequest", pos),
+          Body::ChangeAnswer => v.verify_union_variant::<::flatbuffers::ForwardsUOffset<ChangeAnswer>>("Body::ChangeAnswer", pos),
           _ => Ok(()),
         }
      })?
@@ -6785,6 +7085,20 @@ impl ::core::fmt::Debug for Head<'_> {
         },
         Body::AuditAnswer => {
           if let Some(x) = self.body_as_audit_answer() {
+            ds.field("body", &x)
+          } else {
+            ds.field("body", &"InvalidFlatbuffer: Union discriminant does not match value.")
+          }
+        },
+        Body::ChangeRequest => {
+          if let Some(x) = self.body_as_change_request() {
+            ds.field("body", &x)
+          } else {
+            ds.field("body", &"InvalidFlatbuffer: Union discriminant does not match value.")
+          }
+        },
+        Body::ChangeAnswer => {
+          if let Some(x) = self.body_as_change_answer() {
             ds.field("body", &x)
           } else {
             ds.field("body", &"InvalidFlatbuffer: Union discriminant does not match value.")

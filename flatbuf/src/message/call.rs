@@ -44,9 +44,9 @@ pub(crate) type Answer = Result<Response, RpcError>;
 /// Makes the frame of a request.
 pub(crate) fn encode_request(call: &CallHead, request: &Request) -> Result<Frame, WireError> {
     let attachments = match request {
-        Request::Put { record, .. } | Request::Accept { record, .. } => {
-            vec![record.bytes().clone()]
-        }
+        Request::Put { record, .. }
+        | Request::Accept { record, .. }
+        | Request::Change { record, .. } => vec![record.bytes().clone()],
         _ => Vec::new(),
     };
     encode(call, attachments, |builder| write_request(builder, request))
@@ -177,6 +177,10 @@ fn write_request(builder: &mut FlatBufferBuilder<'_>, request: &Request) -> Body
         Request::Accept { partition, base, record: _ } => {
             (Body::AcceptRequest, conditional::write_accept_request(builder, *partition, *base))
         }
+        Request::Change { partition, condition, record: _ } => {
+            let body = conditional::write_change_request(builder, *partition, condition);
+            (Body::ChangeRequest, body)
+        }
         Request::Get { partition, key } => {
             (Body::GetRequest, read::write_get_request(builder, *partition, key))
         }
@@ -224,6 +228,10 @@ fn read_request(
         let record = one_record(attachments)?;
         return Ok(conditional::read_accept_request(table, record));
     }
+    if let Some(table) = head.body_as_change_request() {
+        let record = one_record(attachments)?;
+        return conditional::read_change_request(table, record);
+    }
     expect_count(&attachments, 0)?;
     if let Some(table) = head.body_as_get_request() {
         read::read_get_request(whole, table)
@@ -269,6 +277,9 @@ fn write_response(builder: &mut FlatBufferBuilder<'_>, response: &Response) -> B
         }
         Response::Accept(outcome) => {
             (Body::AcceptAnswer, conditional::write_accept_answer(builder, outcome))
+        }
+        Response::Change(outcome) => {
+            (Body::ChangeAnswer, conditional::write_change_answer(builder, outcome))
         }
         Response::Get { record: _, step, covered, voting } => {
             (Body::GetAnswer, read::write_get_answer(builder, *step, *covered, *voting))
@@ -357,6 +368,8 @@ fn read_response(
         scrub::read_answer(table)
     } else if let Some(table) = head.body_as_audit_answer() {
         Ok(scrub::read_audit_answer(table))
+    } else if let Some(table) = head.body_as_change_answer() {
+        Ok(conditional::read_change_answer(table))
     } else {
         Err(WireError::Body { found: head.body_type().0 })
     }

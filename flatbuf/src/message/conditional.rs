@@ -1,14 +1,16 @@
-//! Prepare and Accept: the two rounds of a conditional write at one replica.
+//! Change, and what it asks of each replica: Prepare and Accept, the two rounds of a conditional write.
 //!
 //! The ballot of an Accept is its record's version, so it is said once. Codecs only: what a promise
 //! means is the replica's.
 
 use bytes::Bytes;
 use flatbuffers::{UnionWIPOffset, WIPOffset};
-use tako_types::{Incarnation, PartitionId, StepNumber, StoredKey, Version};
+use tako_types::{
+    Incarnation, PartitionId, StepNumber, StoredKey, Version, limits::CONDITION_VERSIONS_MAX,
+};
 
 use super::{
-    PrepareOutcome, PutOutcome, Request, Response,
+    ChangeOutcome, Condition, PrepareOutcome, PutOutcome, Request, Response,
     list::{
         Builder, read_key, read_nodes, read_version, slice_of, write_bytes, write_nodes,
         write_version,
@@ -18,8 +20,9 @@ use crate::{
     Record,
     error::WireError,
     generated::rpc::{
-        AcceptAnswer, AcceptAnswerArgs, AcceptRequest, AcceptRequestArgs, PrepareAnswer,
-        PrepareAnswerArgs, PrepareRequest, PrepareRequestArgs,
+        AcceptAnswer, AcceptAnswerArgs, AcceptRequest, AcceptRequestArgs, ChangeAnswer,
+        ChangeAnswerArgs, ChangeRequest, ChangeRequestArgs, PrepareAnswer, PrepareAnswerArgs,
+        PrepareRequest, PrepareRequestArgs,
     },
 };
 
@@ -104,6 +107,79 @@ pub(super) fn write_accept_request(
 pub(super) fn read_accept_request(table: AcceptRequest<'_>, record: Record) -> Request {
     let base = read_version(table.base());
     Request::Accept { partition: PartitionId(table.partition()), base, record }
+}
+
+const ABSENT: u8 = 0;
+const PRESENT: u8 = 1;
+const ONE_OF: u8 = 2;
+const NONE_OF: u8 = 3;
+
+pub(super) fn write_change_request(
+    builder: &mut Builder<'_>,
+    partition: PartitionId,
+    condition: &Condition,
+) -> WIPOffset<UnionWIPOffset> {
+    let (condition, versions) = match condition {
+        Condition::Absent => (ABSENT, None),
+        Condition::Present => (PRESENT, None),
+        Condition::OneOf(versions) => (ONE_OF, Some(versions)),
+        Condition::NoneOf(versions) => (NONE_OF, Some(versions)),
+    };
+    let versions = versions.map(|versions| {
+        let pairs: Vec<_> = versions.iter().copied().map(write_version).collect();
+        builder.create_vector(&pairs)
+    });
+    let args = ChangeRequestArgs { partition: partition.0, condition, versions };
+    ChangeRequest::create(builder, &args).as_union_value()
+}
+
+pub(super) fn read_change_request(
+    table: ChangeRequest<'_>,
+    record: Record,
+) -> Result<Request, WireError> {
+    let pairs = table.versions();
+    let (found, limit) = (pairs.map_or(0, |pairs| pairs.len()), CONDITION_VERSIONS_MAX);
+    if limit < found {
+        return Err(WireError::TooLong { what: "a list of versions", found, limit });
+    }
+    let versions = pairs.into_iter().flatten().map(|pair| read_version(Some(pair))).collect();
+    let condition = match table.condition() {
+        ABSENT => Condition::Absent,
+        PRESENT => Condition::Present,
+        ONE_OF => Condition::OneOf(versions),
+        NONE_OF => Condition::NoneOf(versions),
+        _ => return Err(WireError::Field { field: "condition" }),
+    };
+    Ok(Request::Change { partition: PartitionId(table.partition()), condition, record })
+}
+
+const DONE: u8 = 0;
+const FAILS: u8 = 1;
+const UNKNOWN: u8 = 2;
+
+pub(super) fn write_change_answer(
+    builder: &mut Builder<'_>,
+    outcome: &ChangeOutcome,
+) -> WIPOffset<UnionWIPOffset> {
+    let (outcome, version, reason) = match outcome {
+        ChangeOutcome::Done { version } => (DONE, Some(*version), None),
+        ChangeOutcome::Fails { version } => (FAILS, *version, None),
+        ChangeOutcome::Unknown { reason } => (UNKNOWN, None, Some(reason)),
+    };
+    let reason = reason.map(|reason| builder.create_string(reason));
+    let version = version.map(write_version);
+    let args = ChangeAnswerArgs { outcome, version: version.as_ref(), reason };
+    ChangeAnswer::create(builder, &args).as_union_value()
+}
+
+/// What a later release may answer besides is not known to have been done or not.
+pub(super) fn read_change_answer(table: ChangeAnswer<'_>) -> Response {
+    let version = table.version().map(|pair| read_version(Some(pair)));
+    Response::Change(match (table.outcome(), version) {
+        (DONE, Some(version)) => ChangeOutcome::Done { version },
+        (FAILS, version) => ChangeOutcome::Fails { version },
+        _ => ChangeOutcome::Unknown { reason: table.reason().unwrap_or_default().to_owned() },
+    })
 }
 
 pub(super) fn write_accept_answer(

@@ -58,6 +58,10 @@ fn step(missed: Option<Vec<u64>>) -> StepAnnouncement {
     }
 }
 
+fn change(condition: Condition) -> Request {
+    Request::Change { partition: PartitionId(9), condition, record: record("k", b"value") }
+}
+
 /// Every request, and every shape of those that have several.
 fn requests() -> Vec<(&'static str, Request)> {
     let partition = PartitionId(9);
@@ -103,6 +107,10 @@ fn requests() -> Vec<(&'static str, Request)> {
             "accept-first",
             Request::Accept { partition, base: Version::ZERO, record: record("k", b"value") },
         ),
+        ("change-absent", change(Condition::Absent)),
+        ("change-present", change(Condition::Present)),
+        ("change-one-of", change(Condition::OneOf(vec![Version { micros: 5, origin: 6 }]))),
+        ("change-none-of", change(Condition::NoneOf(vec![]))),
         ("get", Request::Get { partition, key: key("k") }),
         ("stat", Request::Stat { partition, keys: keys.clone(), merged: true }),
         ("stat-none", Request::Stat { partition, keys: vec![], merged: false }),
@@ -254,6 +262,10 @@ fn answers() -> Vec<(&'static str, Answer)> {
         ("accept-accepted", Ok(Response::Accept(accepted.clone()))),
         ("accept-superseded", Ok(Response::Accept(PutOutcome::Superseded { version }))),
         ("accept-promised", Ok(Response::Accept(PutOutcome::Promised { version }))),
+        ("change-done", Ok(Response::Change(ChangeOutcome::Done { version }))),
+        ("change-fails", Ok(Response::Change(ChangeOutcome::Fails { version: Some(version) }))),
+        ("change-fails-none", Ok(Response::Change(ChangeOutcome::Fails { version: None }))),
+        ("change-unknown", Ok(Response::Change(ChangeOutcome::Unknown { reason: "x".into() }))),
         (
             "get",
             Ok(Response::Get {
@@ -298,6 +310,7 @@ fn answers() -> Vec<(&'static str, Answer)> {
         ("scrub-none", Ok(Response::Scrub(ScrubReport::default()))),
         ("audit", Ok(Response::Audit(AuditAnswer { behind: true, checked: 1, stale: 2 }))),
         ("error-epoch", Err(RpcError::stale_epoch(17))),
+        ("error-nothing-done", Err(RpcError::nothing_done("it is leaving"))),
         ("error-busy", Err(RpcError::busy("too much", 20))),
     ]
 }

@@ -63,6 +63,15 @@ pub enum Request {
         /// The record; its version is the ballot.
         record: Record,
     },
+    /// Change a key if a condition holds of what it has now.
+    Change {
+        /// Partition of the key.
+        partition: PartitionId,
+        /// The condition.
+        condition: Condition,
+        /// What to write; its version counts for nothing.
+        record: Record,
+    },
     /// The replica's whole vote; reads the snapshot where needed.
     Get {
         /// Partition of the key.
@@ -152,6 +161,11 @@ pub enum Response {
     Prepare(PrepareOutcome),
     /// To [`Request::Accept`].
     Accept(PutOutcome),
+    /// To [`Request::Change`]. An error that is not `Unavailable` or `Deadline` says that nothing was
+    /// done, and so does one with [`RpcError::NOTHING_DONE`].
+    ///
+    /// [`RpcError::NOTHING_DONE`]: crate::RpcError::NOTHING_DONE
+    Change(ChangeOutcome),
     /// To [`Request::Get`].
     Get {
         /// The vote; `None` when the replica holds nothing.
@@ -275,6 +289,52 @@ pub enum PrepareOutcome {
     Refused {
         /// That version: the next ballot must be above it.
         version: Version,
+    },
+}
+
+/// What must hold of a key's value for a change to be made. A tombstone and an expired value are none.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Condition {
+    /// There is no value.
+    Absent,
+    /// There is one.
+    Present,
+    /// There is one with one of these versions; at most `CONDITION_VERSIONS_MAX`.
+    OneOf(Vec<Version>),
+    /// There is none with one of these versions; at most `CONDITION_VERSIONS_MAX`.
+    NoneOf(Vec<Version>),
+}
+
+impl Condition {
+    /// Whether it holds where the value has this version, or there is none.
+    #[must_use]
+    pub fn holds(&self, live: Option<Version>) -> bool {
+        match self {
+            Self::Absent => live.is_none(),
+            Self::Present => live.is_some(),
+            Self::OneOf(versions) => live.is_some_and(|live| versions.contains(&live)),
+            Self::NoneOf(versions) => live.is_none_or(|live| !versions.contains(&live)),
+        }
+    }
+}
+
+/// What a change came to.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum ChangeOutcome {
+    /// It was made.
+    Done {
+        /// The record's version.
+        version: Version,
+    },
+    /// The condition does not hold; nothing was changed.
+    Fails {
+        /// Of the value that there is; `None` for none.
+        version: Option<Version>,
+    },
+    /// It may have been made: whoever asked must look.
+    Unknown {
+        /// Why.
+        reason: String,
     },
 }
 

@@ -15,7 +15,7 @@ use tokio::{
 };
 use tokio_util::sync::CancellationToken;
 
-use super::{Caller, ServeOptions, Service};
+use super::{Caller, ServeOptions, Service, seen::Seen};
 use crate::{
     BoxStream, CallHead, Request, RpcError, WireError,
     message::{Answer, decode_request, encode_response},
@@ -50,6 +50,7 @@ pub(super) async fn run<S: Service + ?Sized>(
         service,
         outbox: Arc::clone(&outbox),
         calls: JoinSet::new(),
+        seen: Seen::new(),
         slots: Arc::new(Semaphore::new(options.calls_max)),
         options: options.clone(),
     };
@@ -82,6 +83,7 @@ struct Connection<S: ?Sized> {
     service: Arc<S>,
     outbox: Arc<Outbox>,
     calls: JoinSet<()>,
+    seen: Seen,
     slots: Arc<Semaphore>,
     options: ServeOptions,
 }
@@ -159,6 +161,10 @@ impl<S: Service + ?Sized> Connection<S> {
         add(&metrics.bytes_received, received.frame.wire_bytes() as u64);
         let (head, request) = decode_request(&received.frame)?;
         let id = head.id;
+        if !self.seen.is_new(id) {
+            add(&metrics.frames_repeated, 1);
+            return Ok(());
+        }
         let request = match request {
             Ok(request) => request,
             Err(error) => {

@@ -8,6 +8,7 @@
 //! Calls: `stream`, `message`, the given [`Service`]. Called by: node-core and the coordinator.
 
 mod connection;
+mod seen;
 #[cfg(test)]
 mod tests;
 

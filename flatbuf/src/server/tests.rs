@@ -183,11 +183,31 @@ async fn a_client_that_reads_no_answers_is_not_read_and_at_last_dropped() {
         (network, server)
     };
     let mut stream = greeted(&network).await;
-    let request = wire(3, &Request::Health);
-    let sent = async { while stream.write_all(&request).await.is_ok() {} };
+    let sent = async {
+        let mut id = 0;
+        while stream.write_all(&wire(id, &Request::Health)).await.is_ok() {
+            id += 1;
+        }
+    };
     tokio::time::timeout(LONG, sent).await.expect("the server gave the connection up");
     assert!(server.metrics.frames_received.load(Ordering::Relaxed) < 20_000);
     assert_eq!(server.metrics.connections_open.load(Ordering::Relaxed), 0);
+}
+
+#[tokio::test]
+async fn a_call_whose_frame_comes_again_is_made_and_answered_once() {
+    let network = MemoryNetwork::new();
+    let server = Server::start(&network, "n1:1").await;
+    let mut stream = greeted(&network).await;
+    for id in [5, 5, 4, 6, 4, 5] {
+        stream.write_all(&wire(id, &Request::Health)).await.expect("open");
+    }
+    for id in [5, 4, 6] {
+        assert_eq!(answer(&mut stream).await.0, id);
+    }
+    stream.write_all(&wire(7, &Request::Health)).await.expect("open");
+    assert_eq!(answer(&mut stream).await.0, 7, "nothing came between");
+    assert_eq!(server.metrics.frames_repeated.load(Ordering::Relaxed), 3);
 }
 
 #[tokio::test]

@@ -1,4 +1,4 @@
-//! What a replica takes: Put, Prepare and Accept, each under one epoch.
+//! What a replica takes: Put, Prepare and Accept, each under one epoch; and changes that it makes itself.
 //!
 //! Invariant: whatever was acknowledged under an epoch below *e* is durable and in the index before
 //! [`Admissions::ended_below`] of *e* returns, and nothing of a lower epoch is let in after *e* is in
@@ -6,15 +6,21 @@
 //! compared until after its answer is made. So the last LSN that is read then is L(e). What a caller
 //! gave up may come into the journal later; nobody was told of it.
 
-use std::{collections::BTreeMap, sync::atomic::Ordering};
+use std::{
+    collections::BTreeMap,
+    sync::{Weak, atomic::Ordering},
+};
 
 use parking_lot::Mutex;
-use tako_flatbuf::{PrepareOutcome, PutOutcome, Record, RpcError};
-use tako_types::{ErrorKind, PartitionId, StoredKey, Version};
+use tako_flatbuf::{Condition, NodeState, PrepareOutcome, PutOutcome, Record, Response, RpcError};
+use tako_types::{ErrorKind, PartitionId, StoredKey, Version, limits::REQUEST_DEADLINE};
 use tokio::sync::Notify;
 
 use super::{Replica, rpc_error};
-use crate::engine::{Accepted, Intent, Prepared};
+use crate::{
+    engine::{Accepted, Intent, Prepared},
+    replication::{Change, RequestError},
+};
 
 /// Writes under way, by the epoch that they were let in under.
 #[derive(Debug, Default)]
@@ -135,6 +141,26 @@ impl Replica {
                 known: self.membership.known_of(&self.config.current().placement(p).holders),
             },
         }
+    }
+
+    /// A change under a condition, made by this node.
+    pub(super) async fn change(
+        &self,
+        p: PartitionId,
+        condition: Condition,
+        record: Record,
+    ) -> Result<Response, RpcError> {
+        if record.key().partition(self.engine.partitions_log2()) != p {
+            return Err(RpcError::new(ErrorKind::Invalid, "the key is of another partition"));
+        }
+        let serving = self.serving.get().and_then(Weak::upgrade);
+        let serving = serving.filter(|_| self.state() == NodeState::Serving).ok_or_else(|| {
+            RpcError::nothing_done(format!("{} does not serve now", self.engine.node()))
+        })?;
+        // On the heap: every call's future would be as large. The caller's deadline comes first.
+        let change = Change::new(condition, record);
+        let changed = Box::pin(serving.change_here(&change, REQUEST_DEADLINE)).await;
+        changed.map(Response::Change).map_err(RequestError::of_change)
     }
 
     /// First round of a conditional write.

@@ -28,6 +28,25 @@ const RESTARTS_MAX: usize = 4;
 /// Times one call is sent under documents that are ever newer and change nothing for it.
 const CALLS_MAX: usize = 4;
 
+/// How many replicas of each set must hold a write.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Level {
+    /// The set's own W.
+    Usual,
+    /// So many, or all of a set that has fewer. A client knows one set, the one that its answer
+    /// (400 or not) is judged by; the other one, or the one that took its place meanwhile, may be
+    /// smaller.
+    Asked(usize),
+    /// More than half, and no fewer than the set's own W: two of these have a replica in common.
+    Majority,
+}
+
+impl From<Option<usize>> for Level {
+    fn from(w: Option<usize>) -> Self {
+        w.map_or(Self::Usual, Self::Asked)
+    }
+}
+
 /// Why an attempt, or a call of it, came to nothing.
 #[derive(Debug)]
 pub(super) enum Halt<E> {
@@ -95,17 +114,19 @@ impl Attempt {
         asked.map_or(quorum.r, |r| r.min(quorum.n))
     }
 
-    /// What a write that asks for `w` needs of each set: its own W, or as much of `w` as the set has
-    /// replicas. A client knows one set, the one that its answer (400 or not) is judged by; the
-    /// other one, or the one that took its place meanwhile, may be smaller.
-    pub(super) fn needs(&self, w: Option<usize>) -> (SetNeed<'_>, Option<SetNeed<'_>>) {
-        fn need(set: &ReplicaSet, w: Option<usize>) -> SetNeed<'_> {
-            let usual_w = set.quorum.w;
-            let w = w.map_or(usual_w, |w| w.min(set.quorum.n));
+    /// What a write needs of each set.
+    pub(super) fn needs(&self, level: Level) -> (SetNeed<'_>, Option<SetNeed<'_>>) {
+        fn need(set: &ReplicaSet, level: Level) -> SetNeed<'_> {
+            let (usual_w, n) = (set.quorum.w, set.quorum.n);
+            let w = match level {
+                Level::Usual => usual_w,
+                Level::Asked(w) => w.min(n),
+                Level::Majority => usual_w.max(n / 2 + 1),
+            };
             SetNeed { members: &set.nodes, w, usual_w }
         }
         let Placement { read, also_write, .. } = self.placement();
-        (need(read, w), also_write.as_ref().map(|set| need(set, w)))
+        (need(read, level), also_write.as_ref().map(|set| need(set, level)))
     }
 
     /// Whom a write is sent to, each once.

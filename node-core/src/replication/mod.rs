@@ -5,6 +5,8 @@
 //! get: whole vote of the best replica + index answers of R−1 others of the read set ─► newest;
 //!      where they differ, or reads of another written set could miss it, it is written back to W
 //!      of each set before the answer
+//! change: by one replica of the key: a majority promises and shows what it holds ─► does the
+//!      condition hold? ─► a majority takes the record
 //! ```
 //! Any node and any proxy serves any key. Calls: attempt (one document's judgement), links
 //! (replicas), quorum (pure counting). Called by: the gateways.
@@ -20,6 +22,7 @@
 //!   version: whoever has it already takes it for the same.
 
 mod attempt;
+mod change;
 mod quorum;
 mod read;
 mod write;
@@ -32,6 +35,8 @@ use std::{
     time::Duration,
 };
 
+pub use change::Change;
+use change::turns::Turns;
 use read::AskedForSteps;
 pub use read::Read;
 use tako_flatbuf::{NodeState, RpcError};
@@ -139,6 +144,8 @@ pub struct ServingMetrics {
     pub reads: AtomicU64,
     /// Writes served.
     pub writes: AtomicU64,
+    /// Changes under a condition that were made from here.
+    pub changes: AtomicU64,
     /// Reads that wrote the newest back: replicas differed, or another set may not find it.
     pub write_backs: AtomicU64,
     /// Writes sent again with a higher version.
@@ -158,6 +165,7 @@ pub struct Serving {
     finishing_count: Arc<AtomicUsize>,
     clock_off_micros: AtomicU64,
     asked_for_steps: AskedForSteps,
+    turns: Turns,
     stopped: AtomicBool,
     /// Keeps the ceiling that versions are issued below; a proxy has none, its origin is its own.
     ceiling: OnceLock<Arc<IdentityKeeper>>,
@@ -175,6 +183,7 @@ impl Serving {
             finishing_count: Arc::new(AtomicUsize::new(0)),
             clock_off_micros: AtomicU64::new(0),
             asked_for_steps: AskedForSteps::default(),
+            turns: Turns::default(),
             stopped: AtomicBool::new(false),
             ceiling: OnceLock::new(),
         })

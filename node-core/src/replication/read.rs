@@ -170,7 +170,7 @@ impl Serving {
 
     /// The time for one vote: a whole one may have to read the store, and others are asked
     /// meanwhile; an index answer comes at once or not at all.
-    fn read_deadline(until: Instant, whole: bool) -> Duration {
+    pub(super) fn read_deadline(until: Instant, whole: bool) -> Duration {
         if whole {
             until.saturating_duration_since(Instant::now()).min(STORE_DEADLINE + CALL_DEADLINE)
         } else {

@@ -23,10 +23,10 @@ mod migration;
 mod schedules;
 
 /// A serving process that is no replica itself, over fake replicas of every key.
-struct Fakes {
-    serving: Arc<Serving>,
+pub(super) struct Fakes {
+    pub(super) serving: Arc<Serving>,
     /// In the order in which a read of [`key`] asks them.
-    replicas: Vec<Arc<Fake>>,
+    pub(super) replicas: Vec<Arc<Fake>>,
     _stop: tokio_util::sync::DropGuard,
 }
 
@@ -34,7 +34,7 @@ fn key() -> StoredKey {
     Key::new(0, Bytes::from_static(b"k")).expect("a short key").stored()
 }
 
-async fn fakes(count: usize) -> Fakes {
+pub(super) async fn fakes(count: usize) -> Fakes {
     let mut text = String::from(
         "partitions: 1\nactive_deployment: d\ndeployments:\n  d:\n    hash: {buckets_per_key: 1}\n    \
          buckets:\n      b1:\n",
@@ -76,7 +76,7 @@ async fn serving_over(
     (serving, fakes, stop.drop_guard())
 }
 
-fn record(micros: u64) -> Record {
+pub(super) fn record(micros: u64) -> Record {
     let head = RecordHead {
         version: Version { micros, origin: 1 },
         kind: Kind::Value,

@@ -32,11 +32,12 @@ use tako_flatbuf::{Record, RecordHead};
 use tako_types::{Kind, StoredKey, Version};
 use tokio::time::{Instant, timeout_at};
 
+pub(super) use self::place::Placed;
 pub(crate) use self::place::put_until;
-use self::place::{Count, Placed, Trace};
+use self::place::{Count, Trace};
 use super::{
     RequestError, Serving,
-    attempt::{Attempt, Halt},
+    attempt::{Attempt, Halt, Level},
     check_levels,
     quorum::Newer,
 };
@@ -93,7 +94,7 @@ pub struct Written {
 
 /// Whose version a record bears that is being placed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Stamp {
+pub(super) enum Stamp {
     /// Ours: where something newer is held or promised, it gets another.
     Own,
     /// The client's: it wins or loses as it is. A promise is no record it could lose against.
@@ -145,7 +146,7 @@ impl Serving {
             let record =
                 Record::encode(&write.key, write.head(version), content_type, &write.value);
             let how = (stamp, newer);
-            match (self.place(&attempt, record, write.w, how).await, seen) {
+            match (self.place(&attempt, record, write.w.into(), how).await, seen) {
                 // The same write: its version stays, and what it knows of others' writes as well.
                 (Placed::Moved(trace), _) => {
                     attempt = attempt.begin_again(&self.links)?;
@@ -187,7 +188,7 @@ impl Serving {
     }
 
     /// A version of ours above another.
-    async fn above(&self, other: Version) -> Result<Version, RequestError> {
+    pub(super) async fn above(&self, other: Version) -> Result<Version, RequestError> {
         self.metrics.restamps.fetch_add(1, Ordering::Relaxed);
         match self.clock.observe(other) {
             Ok(()) => self.issue().await,
@@ -232,7 +233,7 @@ impl Serving {
     ) -> Result<(), Halt<RequestError>> {
         self.metrics.write_backs.fetch_add(1, Ordering::Relaxed);
         let how = (Stamp::WriteBack, Newer::Settles);
-        match self.place(attempt, record, None, how).await {
+        match self.place(attempt, record, Level::Usual, how).await {
             // Something newer is on its way in: whoever reads that writes it back.
             Placed::Done | Placed::Superseded(_) => Ok(()),
             // Not for a write-back: promises do not stop it.

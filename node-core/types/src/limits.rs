@@ -131,3 +131,9 @@ const _: () = assert!(FETCH_BYTES_MAX < FRAME_BYTES_MAX);
 // A Tail entry is at most a key, 16 bytes of version, 8 of LSN, 4 of crc and 4 of length; the
 // count alone does not bound the bytes, so a Tail answer is cut by bytes as well.
 const _: () = assert!(TAIL_ENTRIES_MAX * 64 < FRAME_HEAD_BYTES_MAX);
+
+/// Versions that the condition of one change may name.
+pub const CONDITION_VERSIONS_MAX: usize = 64;
+
+/// Ballots of one change before its client is told that others keep winning.
+pub const CHANGE_TRIES_MAX: usize = 24;

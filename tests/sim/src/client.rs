@@ -11,8 +11,9 @@
 use std::{collections::BTreeMap, time::Duration};
 
 use bytes::Bytes;
-use tako_checkers::{Answer, Op, Operation, Outcome};
-use tako_node_core::replication::{OVERTAKEN, Read, RequestError, Write};
+use tako_checkers::{Answer, Op, Operation, Outcome, Seen};
+use tako_flatbuf::{ChangeOutcome, Condition, Record, RecordHead};
+use tako_node_core::replication::{Change, OVERTAKEN, Read, RequestError, Write};
 use tako_types::Kind;
 use tokio::time::{Instant, sleep};
 
@@ -97,8 +98,12 @@ impl Client {
                 (true, _) => self.chance.pick(&self.world.processes()).clone(),
             };
             let seen = self.seen.get(&key.name).copied().unwrap_or(0);
-            let ask = self.notes.draw(&mut self.chance, &key, self.world.micros(), seen);
-            let level = self.level(&key.name, &ask);
+            let of_key = (seen, self.known.get(&key.name));
+            let ask = self.notes.draw(&mut self.chance, &key, self.world.micros(), of_key);
+            let level = match ask {
+                Ask::Change { .. } => None,
+                _ => self.level(&key.name, &ask),
+            };
             if by_http {
                 if self.chance.yes(0.05) {
                     self.http.hang_up();
@@ -149,11 +154,6 @@ impl Client {
                 outcome
             }
         };
-        if let (Outcome::Found { value, version }, Ok(answer)) = (&outcome, &answer) {
-            let etag = answer.header("etag").unwrap_or_default().to_owned();
-            let known = Known { etag, value: *value, version: *version };
-            self.known.insert(name.to_owned(), known);
-        }
         let sent = Sent { name, ask: &ask, level, invoked_at, at_once: false };
         self.note(&sent, outcome);
     }
@@ -194,6 +194,21 @@ impl Client {
                 get(asked, &Read { key, r: level }).await
             }
             Ask::Delete { .. } => put(asked, write, &mut overtaken).await,
+            Ask::Change { new, bytes, expected } => {
+                let condition = match expected {
+                    None => Condition::Absent,
+                    Some(known) => {
+                        let Known { version, .. } = known;
+                        let (micros, origin) = (version.micros, version.origin);
+                        Condition::OneOf(vec![tako_types::Version { micros, origin }])
+                    }
+                };
+                let kind = if new.is_some() { Kind::Value } else { Kind::Tombstone };
+                let version = tako_types::Version::ZERO;
+                let head = RecordHead { version, kind, expires_at_micros: 0, flags: 0 };
+                let template = Record::encode(&write.key, head, None, bytes);
+                change(asked, &Change::new(condition, template)).await
+            }
             Ask::Put { bytes, ttl, .. } => {
                 write.kind = Kind::Value;
                 write.value = bytes.clone();
@@ -209,6 +224,23 @@ impl Client {
         }
         let sent = Sent { name, ask: &ask, level, invoked_at, at_once: true };
         self.note(&sent, outcome);
+    }
+
+    /// Keeps what a key has, as far as the answer tells.
+    fn learn(&mut self, name: &str, ask: &Ask, outcome: &Outcome) {
+        let (value, version) = match (outcome, ask) {
+            (Outcome::Found { value, version }, _) => (*value, *version),
+            (Outcome::Applied { version }, Ask::Change { new: Some(value), .. }) => {
+                (*value, *version)
+            }
+            (Outcome::Absent { .. } | Outcome::Applied { .. }, _) => {
+                self.known.remove(name);
+                return;
+            }
+            _ => return,
+        };
+        let etag = format!("\"{}-{:016x}\"", version.micros, version.origin);
+        self.known.insert(name.to_owned(), Known { etag, value, version });
     }
 
     /// Writes an operation down.
@@ -227,7 +259,12 @@ impl Client {
                 (_, n) = levels.read(level);
             }
         }
+        self.learn(name, ask, &outcome);
         let op = match *ask {
+            Ask::Change { new, ref expected, .. } => {
+                let expected = expected.as_ref().map(|known| known.value);
+                Op::Cas { expected, new, w, expires_at: None }
+            }
             Ask::Get | Ask::Head => Op::Get { r },
             Ask::Delete { timestamp } => Op::Delete { w, timestamp },
             Ask::Put { value, ttl, timestamp, .. } => {
@@ -244,6 +281,7 @@ impl Client {
         };
         match outcome {
             Outcome::Acked { version }
+            | Outcome::Applied { version }
             | Outcome::Superseded { version }
             | Outcome::Found { version, .. } => {
                 let seen = self.seen.entry(name.to_owned()).or_default();
@@ -303,6 +341,20 @@ async fn put(asked: &Asked, write: Write, overtaken: &mut bool) -> Outcome {
             *overtaken = error.to_string().contains(OVERTAKEN);
             Outcome::Unknown
         }
+    }
+}
+
+async fn change(asked: &Asked, change: &Change) -> Outcome {
+    let result = tokio::select! {
+        biased;
+        () = asked.dead.cancelled() => return Outcome::Unknown,
+        result = asked.serving.change(change, PATIENCE) => result,
+    };
+    match result {
+        Ok(ChangeOutcome::Done { version: done }) => Outcome::Applied { version: version(done) },
+        Ok(ChangeOutcome::Fails { .. }) => Outcome::Mismatch { seen: Seen::Untold },
+        Ok(ChangeOutcome::Unknown { .. }) => Outcome::Unknown,
+        Err(_) => Outcome::Refused,
     }
 }
 

@@ -8,7 +8,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use http_body_util::Full;
 use hyper::{Method, Request, header};
-use tako_checkers::{Outcome, Version};
+use tako_checkers::{Outcome, Seen, Version};
 
 use crate::{
     chance::Chance,
@@ -61,7 +61,10 @@ pub fn request(
     let (method, body) = match ask {
         Ask::Get => (Method::GET, Bytes::new()),
         Ask::Head => (Method::HEAD, Bytes::new()),
-        Ask::Delete { .. } => (Method::DELETE, Bytes::new()),
+        Ask::Delete { .. } | Ask::Change { new: None, .. } => (Method::DELETE, Bytes::new()),
+        Ask::Change { bytes, .. } => {
+            (if chance.yes(0.3) { Method::POST } else { Method::PUT }, bytes.clone())
+        }
         Ask::Put { bytes, ttl, .. } => {
             if let Some(ttl) = ttl {
                 let text = ttl_text(*ttl);
@@ -81,6 +84,12 @@ pub fn request(
             (if chance.yes(0.3) { Method::POST } else { Method::PUT }, bytes.clone())
         }
     };
+    if let Ask::Change { expected, .. } = ask {
+        headers.push(match expected {
+            Some(known) => ("if-match", known.etag.clone()),
+            None => ("if-none-match", "*".to_owned()),
+        });
+    }
     if let Some(known) = known.filter(|_| *ask == Ask::Get) {
         headers.push(("if-none-match", known.etag.clone()));
     }
@@ -115,6 +124,7 @@ pub fn told(
         (Err(NoAnswer::NotSent), false) => Told::Sure(Outcome::Refused),
         (Err(NoAnswer::Lost), false) => Told::Sure(Outcome::Unknown),
         (Ok(answer), true) => of_read(ask, known, answer),
+        (Ok(answer), false) if matches!(ask, Ask::Change { .. }) => of_change(ask, answer),
         (Ok(answer), false) => of_write(ask, too_large, answer),
     }
 }
@@ -171,6 +181,25 @@ fn of_write(ask: &Ask, too_large: bool, answer: &Answer) -> Told {
         408 => Told::Sure(Outcome::Refused),
         413 if too_large => Told::Sure(Outcome::Refused),
         503 => Told::Sure(Outcome::Unknown),
+        _ => wrong(&text(answer)),
+    }
+}
+
+fn of_change(ask: &Ask, answer: &Answer) -> Told {
+    let wrong = |what: &str| {
+        let text = format!("a {} was answered {}: {what}", ask.kind(), answer.status);
+        Told::Wrong(text, Outcome::Unknown)
+    };
+    let done = if matches!(ask, Ask::Change { new: None, .. }) { 204 } else { 200 };
+    match answer.status {
+        status if status == done => match version_of(answer) {
+            Ok(version) => Told::Sure(Outcome::Applied { version }),
+            Err(why) => wrong(&why),
+        },
+        412 => Told::Sure(Outcome::Mismatch { seen: Seen::Untold }),
+        408 => Told::Sure(Outcome::Refused),
+        503 if text(answer).contains("\"outcome unknown\"") => Told::Sure(Outcome::Unknown),
+        503 if text(answer).contains("nothing was changed") => Told::Sure(Outcome::Refused),
         _ => wrong(&text(answer)),
     }
 }

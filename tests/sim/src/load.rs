@@ -11,7 +11,7 @@ use std::{collections::BTreeSet, time::Duration};
 use bytes::Bytes;
 use tako_types::{Key, StoredKey};
 
-use crate::{chance::Chance, clock::EPOCH_MICROS, scenario::Scenario};
+use crate::{chance::Chance, clock::EPOCH_MICROS, contract::Known, scenario::Scenario};
 
 /// What follows the value's number.
 const PADDING_MAX: usize = 6_000;
@@ -29,7 +29,12 @@ pub struct KeyUse {
     pub stamped: bool,
     /// Deletes and values with a time to live.
     pub removed: bool,
+    /// Nothing but reads and changes under conditions.
+    pub changed: bool,
 }
+
+/// Keys that are only changed under conditions, besides the others.
+const CHANGED: usize = 2;
 
 /// What key names end with: bytes that are written as escapes, and slashes that stay.
 const ENDINGS: [&str; 8] = ["", "+%2B", "%3Fw=9", "", "%2F..//x", "%FF%00%0A", "%25", ""];
@@ -55,9 +60,12 @@ pub fn keys(count: usize, tombstones_stay: bool) -> Vec<KeyUse> {
             name: format!("k{n}{}", ENDINGS[n % ENDINGS.len()]),
             stamped: stamped || tombstones_stay,
             removed: !stamped || tombstones_stay,
+            changed: false,
         }
     };
-    (0..count).map(key).collect()
+    let changed =
+        |n| KeyUse { name: format!("c{n}"), stamped: false, removed: true, changed: true };
+    (0..count).map(key).chain((0..CHANGED).map(changed)).collect()
 }
 
 /// The key of that name, as stored.
@@ -102,6 +110,15 @@ pub enum Ask {
         /// As in `Put`.
         timestamp: Option<u64>,
     },
+    /// A write of this number, or a delete, where the key has what the client knows of it.
+    Change {
+        /// As in `Put`; `None`: a delete.
+        new: Option<u64>,
+        /// The bytes; none of a delete.
+        bytes: Bytes,
+        /// What the client read or wrote last; `None`: that there is nothing.
+        expected: Option<Known>,
+    },
 }
 
 impl Ask {
@@ -110,7 +127,7 @@ impl Ask {
     pub fn timestamp(&self) -> Option<u64> {
         match self {
             Self::Put { timestamp, .. } | Self::Delete { timestamp } => *timestamp,
-            Self::Get | Self::Head => None,
+            Self::Get | Self::Head | Self::Change { .. } => None,
         }
     }
 
@@ -126,6 +143,8 @@ impl Ask {
             Self::Put { .. } => "put",
             Self::Delete { timestamp: Some(_) } => "delete with timestamp",
             Self::Delete { .. } => "delete",
+            Self::Change { new: None, .. } => "delete under a condition",
+            Self::Change { .. } => "put under a condition",
         }
     }
 
@@ -167,9 +186,18 @@ pub struct Given {
 impl Given {
     /// Draws what a client asks of a key. `now` is simulated time in microseconds; `seen` the
     /// highest version of the key that this client was told.
-    pub fn draw(&mut self, chance: &mut Chance, key: &KeyUse, now: u64, seen: u64) -> Ask {
+    pub fn draw(
+        &mut self,
+        chance: &mut Chance,
+        key: &KeyUse,
+        now: u64,
+        (seen, known): (u64, Option<&Known>),
+    ) -> Ask {
         if chance.yes(0.5) {
             return if chance.yes(0.06) { Ask::Head } else { Ask::Get };
+        }
+        if key.changed {
+            return self.change(chance, known);
         }
         let timestamp = (key.stamped && chance.yes(0.35))
             .then(|| self.timestamp(chance, &key.name, EPOCH_MICROS + now, seen));
@@ -188,6 +216,17 @@ impl Given {
         let ttl = (key.removed && chance.yes(0.2))
             .then(|| Duration::from_millis(1_000 + chance.below(19_000) as u64));
         Ask::Put { value, bytes: value_bytes(value, padding), ttl, timestamp }
+    }
+
+    fn change(&mut self, chance: &mut Chance, known: Option<&Known>) -> Ask {
+        let expected = known.cloned();
+        if expected.is_some() && chance.yes(0.15) {
+            return Ask::Change { new: None, bytes: Bytes::new(), expected };
+        }
+        self.values += 1;
+        let padding = if chance.yes(0.2) { chance.below(PADDING_MAX) } else { 0 };
+        let bytes = value_bytes(self.values, padding);
+        Ask::Change { new: Some(self.values), bytes, expected }
     }
 
     /// Mostly such that it wins; some in the past, ahead, and too far ahead.
@@ -221,13 +260,14 @@ mod tests {
         assert_eq!(stored("k5%FF%00%0A").key().bytes().as_ref(), b"k5\xff\0\n");
         let names: BTreeSet<Bytes> =
             keys(16, false).iter().map(|key| stored(&key.name).key().bytes().clone()).collect();
-        assert_eq!(names.len(), 16);
+        assert_eq!(names.len(), 16 + CHANGED);
     }
 
     #[test]
     fn keys_with_timestamps_are_not_removed_unless_tombstones_stay() {
-        assert!(keys(8, false).iter().all(|key| key.stamped != key.removed));
-        assert!(keys(8, true).iter().all(|key| key.stamped && key.removed));
+        let plain = |stay| keys(8, stay).into_iter().filter(|key| !key.changed);
+        assert!(plain(false).all(|key| key.stamped != key.removed));
+        assert!(plain(true).all(|key| key.stamped && key.removed));
     }
 
     #[test]

@@ -7,6 +7,7 @@ use tako_checkers::{History, Operation};
 
 use crate::{
     chance::Chance,
+    contract::Known,
     load::{Ask, Given, KeyUse},
 };
 
@@ -42,8 +43,14 @@ impl Notes {
     }
 
     /// Draws what is asked next of a key.
-    pub(crate) fn draw(&self, chance: &mut Chance, key: &KeyUse, now: u64, seen: u64) -> Ask {
-        self.0.lock().given.draw(chance, key, now, seen)
+    pub(crate) fn draw(
+        &self,
+        chance: &mut Chance,
+        key: &KeyUse,
+        now: u64,
+        of_key: (u64, Option<&Known>),
+    ) -> Ask {
+        self.0.lock().given.draw(chance, key, now, of_key)
     }
 
     /// Adds an operation.

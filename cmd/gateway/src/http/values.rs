@@ -1,5 +1,6 @@
 //! `/values/<key>` and `/stat/<key>`: the old Tako's interface, mended.
 
+mod conditions;
 pub mod fuzz;
 
 use std::{
@@ -17,8 +18,9 @@ use axum::{
     response::{IntoResponse, Response},
 };
 use bytes::Bytes;
-use tako_flatbuf::Record;
-use tako_node_core::replication::{Read, Write, Written};
+use conditions::{changed_answer, condition_of};
+use tako_flatbuf::{Record, RecordHead};
+use tako_node_core::replication::{Change, Read, Write, Written};
 use tako_types::{
     Kind, StoredKey, Version, config::parse_duration, limits::CONTENT_TYPE_BYTES_MAX,
 };
@@ -35,6 +37,9 @@ const TIMESTAMP: HeaderName = HeaderName::from_static("x-timestamp");
 const SUPERSEDED: HeaderName = HeaderName::from_static("x-tako-superseded");
 const TTL: HeaderName = HeaderName::from_static("x-tako-ttl");
 const DEFAULT_TYPE: HeaderValue = HeaderValue::from_static("application/octet-stream");
+/// What a record is before it gets a version.
+const UNSTAMPED: RecordHead =
+    RecordHead { version: Version::ZERO, kind: Kind::Value, expires_at_micros: 0, flags: 0 };
 const VALUES: &str = "/values/";
 const STAT: &str = "/stat/";
 
@@ -109,7 +114,7 @@ async fn read_live(gateway: &Gateway, key: StoredKey, head: &Parts) -> Result<Re
 async fn put(gateway: &Gateway, head: &Parts, body: Body) -> Result<Response, Problem> {
     let key = key_of(head.uri.path(), VALUES)?;
     let query = query_of(head)?;
-    refuse_conditions(&head.headers)?;
+    let condition = condition_of(&head.headers, &query)?;
     let timestamp_micros = timestamp_of(&head.headers)?;
     let ttl = ttl_of(&head.headers, &query)?;
     let content_type = content_type_of(&head.headers)?;
@@ -118,6 +123,13 @@ async fn put(gateway: &Gateway, head: &Parts, body: Body) -> Result<Response, Pr
     let now = gateway.serving.clock().now_micros();
     let expires_at_micros =
         ttl.map_or(0, |ttl| now.saturating_add(u64::try_from(ttl.as_micros()).unwrap_or(u64::MAX)));
+    if let Some(condition) = condition {
+        let head = RecordHead { kind: Kind::Value, expires_at_micros, ..UNSTAMPED };
+        let template = Record::encode(&key, head, content_type.as_deref(), &received.bytes);
+        let change = Change::new(condition, template);
+        let changed = gateway.serving.change(&change, deadline(gateway)).await;
+        return changed_answer(StatusCode::OK, changed);
+    }
     let write = Write {
         key,
         kind: Kind::Value,
@@ -135,7 +147,12 @@ async fn put(gateway: &Gateway, head: &Parts, body: Body) -> Result<Response, Pr
 async fn delete(gateway: &Gateway, head: &Parts) -> Result<Response, Problem> {
     let key = key_of(head.uri.path(), VALUES)?;
     let query = query_of(head)?;
-    refuse_conditions(&head.headers)?;
+    if let Some(condition) = condition_of(&head.headers, &query)? {
+        let head = RecordHead { kind: Kind::Tombstone, ..UNSTAMPED };
+        let change = Change::new(condition, Record::encode(&key, head, None, &[]));
+        let changed = gateway.serving.change(&change, deadline(gateway)).await;
+        return changed_answer(StatusCode::NO_CONTENT, changed);
+    }
     let write = Write {
         key,
         kind: Kind::Tombstone,
@@ -156,12 +173,16 @@ fn written_answer(status: StatusCode, written: Written) -> Response {
         headers.insert(SUPERSEDED, HeaderValue::from_static("true"));
     }
     headers.insert(TIMESTAMP, header_value(&timestamp_text(written.version)));
-    headers.insert(header::ETAG, header_value(&format!("\"{}\"", written.version)));
+    headers.insert(header::ETAG, header_value(&etag(written.version)));
     (status, headers).into_response()
 }
 
 fn deadline(gateway: &Gateway) -> Duration {
     gateway.serving.links().config.current().config.cluster.request_deadline
+}
+
+fn etag(version: Version) -> String {
+    format!("\"{version}\"")
 }
 
 /// At least 12 digits, as the old Tako wrote it.
@@ -202,17 +223,6 @@ fn not_modified(request: &HeaderMap, own: &HeaderMap) -> bool {
         .split(|byte| *byte == b',')
         .map(|tag| tag.trim_ascii())
         .any(|tag| tag == b"*" || tag.strip_prefix(b"W/").unwrap_or(tag) == etag)
-}
-
-/// Conditions on writes must not be ignored: they are not served yet.
-fn refuse_conditions(headers: &HeaderMap) -> Result<(), Problem> {
-    for name in [header::IF_MATCH, header::IF_NONE_MATCH, header::IF_UNMODIFIED_SINCE] {
-        if headers.contains_key(&name) {
-            return Err(Problem::new(StatusCode::NOT_IMPLEMENTED, "not available")
-                .detail(format!("writes with {name} are not available in this version")));
-        }
-    }
-    Ok(())
 }
 
 fn timestamp_of(headers: &HeaderMap) -> Result<Option<u64>, Problem> {

@@ -15,7 +15,7 @@ type Answers = Box<dyn Fn(&Request) -> Option<Result<Response, RpcError>> + Send
 
 /// A replica that does as it is told and counts what it was asked.
 #[derive(Default)]
-pub(super) struct Fake {
+pub(in crate::replication) struct Fake {
     answers: OnceLock<Answers>,
     /// Each answer takes this long.
     pub(super) delay: OnceLock<Duration>,
@@ -95,7 +95,7 @@ impl Fake {
         self.puts.lock().expect("no test panics holding it").clone()
     }
 
-    pub(super) fn answers(
+    pub(in crate::replication) fn answers(
         &self,
         answers: impl Fn(&Request) -> Option<Result<Response, RpcError>> + Send + Sync + 'static,
     ) {

@@ -20,7 +20,7 @@ use crate::{
     links::Links,
     replication::{
         Serving,
-        attempt::{Attempt, Halt},
+        attempt::{Attempt, Halt, Level},
         quorum::{Newer, Outcome, Tally},
         reason,
     },
@@ -43,7 +43,7 @@ const UNJUDGED_PAUSES: [Duration; 5] = [
 const MOVED_WAIT: Duration = Duration::from_millis(100);
 
 /// How one attempt to place a record ended.
-pub(super) enum Placed {
+pub(in crate::replication) enum Placed {
     Done,
     /// Something newer is held: by some where that settles it, else this is the highest version
     /// that any write complete before this one began may have.
@@ -62,7 +62,7 @@ pub(super) enum Placed {
 
 /// What a record whose key moved left behind.
 #[derive(Debug, Clone, Copy)]
-pub(super) enum Trace {
+pub(in crate::replication) enum Trace {
     /// No replica took it.
     None,
     /// Replicas may hold it.
@@ -74,9 +74,9 @@ pub(super) enum Trace {
 
 /// Acknowledgements that came, and how many are needed, in the set that is worst off.
 #[derive(Debug, Clone, Copy)]
-pub(super) struct Count {
-    pub(super) got: usize,
-    pub(super) need: usize,
+pub(in crate::replication) struct Count {
+    pub(in crate::replication) got: usize,
+    pub(in crate::replication) need: usize,
 }
 
 /// W of each set hold the record, but too few of them judge yet.
@@ -94,17 +94,17 @@ impl Serving {
 
     /// Sends one record to all replicas; done at W acknowledgements of each set. Where only judges
     /// are lacking, a few times: to take the same record again is nothing to a replica.
-    pub(super) async fn place(
+    pub(in crate::replication) async fn place(
         &self,
         attempt: &Attempt,
         record: Record,
-        w: Option<usize>,
+        level: Level,
         how: (Stamp, Newer),
     ) -> Placed {
         let mut pauses = UNJUDGED_PAUSES.into_iter();
         let mut held: Option<Count> = None;
         loop {
-            let placed = self.place_once(attempt, record.clone(), w, how).await;
+            let placed = self.place_once(attempt, record.clone(), level, how).await;
             let Count { got, need } = match (placed, held) {
                 // W showed the record meanwhile; see `write.rs`.
                 (Ok(Placed::Superseded(_)), Some(count)) if how.1 == Newer::Refuses => {
@@ -130,10 +130,10 @@ impl Serving {
         &self,
         attempt: &Attempt,
         record: Record,
-        w: Option<usize>,
+        level: Level,
         (stamp, newer): (Stamp, Newer),
     ) -> Result<Placed, Unjudged> {
-        let (set, also) = attempt.needs(w);
+        let (set, also) = attempt.needs(level);
         let bytes = record.bytes().len();
         let put = Self::put_request(attempt, record, stamp);
         if let ([only], None) = (set.members, also)

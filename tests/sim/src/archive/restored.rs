@@ -79,8 +79,12 @@ pub(super) async fn restored(from: &Source<'_>, chance: &mut Chance) -> Result<N
         from.store.crash(HOST, life);
         let is_there = match done {
             Ok(Ok(_)) => true,
-            // An earlier try had its effect and was not told.
-            Ok(Err(BackupError::Exists(_))) if 1 < life => true,
+            // An earlier try had its effect and was not told; or only its mark came late, and the
+            // next try begins anew.
+            Ok(Err(BackupError::Exists(_))) if 1 < life => {
+                let store = from.store.sound().with_root(root.clone());
+                store.cluster_id(None).await.map_err(|error| error.to_string())?.is_some()
+            }
             Ok(Err(error)) => return Err(format!("a restore of {}: {error}", from.backup.name)),
             Err(_) if limit == TRY_MAX => return Err("a restore does not end".to_owned()),
             Err(_) => false,

@@ -12,8 +12,8 @@ use tako_types::{
 };
 
 use super::{
-    STAT, VALUES, content_type_of, not_modified, query_of, refuse_conditions, timestamp_of, ttl_of,
-    version_headers,
+    Query, STAT, VALUES, condition_of, content_type_of, not_modified, query_of, timestamp_of,
+    ttl_of, version_headers,
 };
 use crate::http::key::key_of;
 
@@ -55,7 +55,11 @@ pub fn http_request(bytes: &[u8]) {
     assert_eq!(none_said, !head.headers.contains_key("x-timestamp"), "a timestamp is ignored");
     let micros = timestamp.ok().flatten();
     assert_ne!(micros, Some(0), "no version is 0");
-    let _any_answer = refuse_conditions(&head.headers);
+    let condition = condition_of(&head.headers, &Query::default());
+    let asks = [header::IF_MATCH, header::IF_NONE_MATCH, header::IF_UNMODIFIED_SINCE]
+        .iter()
+        .any(|name| head.headers.contains_key(name));
+    assert_eq!(matches!(condition, Ok(None)), !asks, "a condition is ignored");
     if let Ok(Some(text)) = content_type_of(&head.headers) {
         assert!(text.len() <= CONTENT_TYPE_BYTES_MAX);
         // It is given back as it came.
@@ -103,6 +107,8 @@ fn conditions(request: &HeaderMap, micros: u64) {
     let mut repeated = HeaderMap::new();
     repeated.insert(header::IF_NONE_MATCH, tag.clone());
     assert!(not_modified(&repeated, &own), "its own tag");
+    let of_a_write = condition_of(&repeated, &Query::default()).expect("its own tag");
+    assert!(of_a_write.is_some_and(|it| !it.holds(Some(version)) && it.holds(None)));
     let next = version_headers(Version { origin: version.origin ^ 1, ..version });
     assert!(!not_modified(&repeated, &next), "another version's tag");
     assert_eq!(timestamp_of(&own).ok().flatten(), Some(micros), "the timestamp that it shows");

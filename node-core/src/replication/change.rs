@@ -1,0 +1,299 @@
+//! A change under a condition: what a key has is read and written in one piece.
+//!
+//! ```text
+//! change ─► who changes this key ─► its turn ─► prepare: a majority promises, and shows what it holds
+//!        ─► does the condition hold of the newest? ─► accept: a majority takes the record above it
+//! ```
+//! Any process can do it, but two that do it for one key at once only put each other off. So all ask
+//! the same replica, the first that serves in an order of the key's own, and there changes of one
+//! key wait for each other (`turns.rs`). That is for speed: nothing relies on it.
+//!
+//! Guarantee, for keys whose plain writes go to a majority (`consistency` `quorum` or `all`): a change
+//! that is answered with `Done` saw every write that was complete before it began, and no write
+//! that was or will be acknowledged lies between what it saw and its own record. Nothing is answered
+//! that a later read could contradict: a condition that fails is answered once a majority holds what it
+//! fails for.
+//!
+//! Invariant: **a record that may be anywhere is not forgotten.** Where a majority did not take it, a
+//! minority may hold it, and a read may bring it to the others. So the next round looks for it: when a
+//! majority shows it, it is brought to all; when what is shown is older, the change is made anew from
+//! that, above it; when it is something else that is newer, nobody can tell whether that one came
+//! after this record or in its place, and the client is told so ([`ChangeOutcome::Unknown`]).
+//! Replica's side: `engine/conditional.rs`, docs/decisions/0006-promises.md.
+
+mod rounds;
+pub(super) mod turns;
+
+use std::{sync::atomic::Ordering, time::Duration};
+
+use rounds::{Accepted, Prepared};
+use tako_flatbuf::{ChangeOutcome, Condition, Record, RecordHead, Request, Response, RpcError};
+use tako_types::{ErrorKind, NodeId, StoredKey, Version, limits::CHANGE_TRIES_MAX};
+use tokio::time::{Instant, sleep, timeout_at};
+
+use super::{
+    RequestError, Serving,
+    attempt::{Attempt, Level},
+    quorum::Newer,
+    write::{OVERTAKEN, Placed, Stamp},
+};
+
+/// Pause after the first ballot that was too low; it doubles.
+const PAUSE_MIN: Duration = Duration::from_millis(2);
+const PAUSE_MAX: Duration = Duration::from_millis(128);
+
+/// A change under a condition.
+#[derive(Debug, Clone)]
+pub struct Change {
+    condition: Condition,
+    /// What to write, under no version yet.
+    template: Record,
+}
+
+impl Change {
+    /// Writes what `template` says where `condition` holds; the template's version counts for nothing.
+    #[must_use]
+    pub fn new(condition: Condition, template: Record) -> Self {
+        Self { condition, template }
+    }
+
+    fn key(&self) -> StoredKey {
+        self.template.key()
+    }
+
+    fn record_at(&self, version: Version) -> Record {
+        let head = RecordHead { version, ..*self.template.head() };
+        let (content_type, value) = (self.template.content_type(), self.template.value());
+        Record::encode(&self.template.key(), head, content_type, &value)
+    }
+}
+
+impl Serving {
+    /// Makes a change, here or at the replica that changes this key.
+    ///
+    /// # Errors
+    /// [`RequestError`]; nothing was done then. What nobody can tell is [`ChangeOutcome::Unknown`].
+    pub async fn change(
+        &self,
+        change: &Change,
+        deadline: Duration,
+    ) -> Result<ChangeOutcome, RequestError> {
+        let until = Instant::now() + deadline;
+        let document = self.links.config.current();
+        let key = change.key();
+        let partition = key.partition(document.partitions_log2());
+        for node in self.changers(&key, &document.placement(partition).read.nodes) {
+            if self.links.is_local(&node) {
+                break;
+            }
+            let (condition, record) = (change.condition.clone(), change.template.clone());
+            let request = Request::Change { partition, condition, record };
+            let left = until.saturating_duration_since(Instant::now());
+            match self.links.call(&node, left, request).await {
+                Ok(Response::Change(outcome)) => return Ok(outcome),
+                Ok(_) => return Ok(unknown(format!("{node} answered something else"))),
+                Err(error) if is_for_another(&error) && Instant::now() < until => {
+                    tracing::debug!(%node, "it changes nothing: {}", error.message);
+                }
+                Err(error) => return failed(error, deadline),
+            }
+        }
+        self.change_here(change, until.saturating_duration_since(Instant::now())).await
+    }
+
+    /// Whom to ask for a change of the key, in this order: the same at all processes, but for who does
+    /// not serve as far as this one knows.
+    fn changers(&self, key: &StoredKey, replicas: &[NodeId]) -> Vec<NodeId> {
+        let mut order = replicas.to_vec();
+        let count = order.len().max(1);
+        order.rotate_left(usize::try_from(key.digest() % count as u64).unwrap_or(0));
+        order.sort_by_key(|node| !self.serves(node));
+        order
+    }
+
+    /// Makes a change from this process.
+    ///
+    /// # Errors
+    /// As [`Self::change`].
+    pub(crate) async fn change_here(
+        &self,
+        change: &Change,
+        deadline: Duration,
+    ) -> Result<ChangeOutcome, RequestError> {
+        let until = Instant::now() + deadline;
+        self.metrics.changes.fetch_add(1, Ordering::Relaxed);
+        let Ok(_turn) = timeout_at(until, self.turns.of(&change.key())).await else {
+            let text = "changes of this key wait for each other for too long";
+            return Err(RequestError::Busy(text.to_owned()));
+        };
+        let mut sent = Vec::new();
+        let proposed = timeout_at(until, self.propose(change, until, &mut sent)).await;
+        let outcome = match proposed.unwrap_or(Err(RequestError::Deadline(deadline))) {
+            Err(error) if !sent.is_empty() => Ok(unknown(error.to_string())),
+            settled => settled,
+        };
+        tracing::debug!(key = ?change.key(), ?outcome, in_doubt = sent.len(), "changed");
+        outcome
+    }
+
+    /// Round after round; `sent` are the records that replicas may hold without a majority of them.
+    async fn propose(
+        &self,
+        change: &Change,
+        until: Instant,
+        sent: &mut Vec<Record>,
+    ) -> Result<ChangeOutcome, RequestError> {
+        self.check_clock()?;
+        let key = change.key();
+        let mut attempt = Attempt::begin(&self.links, &key, self.clock.now_micros(), until);
+        let mut pause = PAUSE_MIN;
+        let mut below = Version::ZERO;
+        for _ in 0..CHANGE_TRIES_MAX {
+            let ballot = match below {
+                Version::ZERO => self.issue().await?,
+                below => self.above(below).await?,
+            };
+            let held = match self.prepare_all(&attempt, &key, ballot).await? {
+                Prepared::Promised(held) => held,
+                Prepared::Moved => {
+                    attempt = attempt.begin_again(&self.links)?;
+                    continue;
+                }
+                Prepared::Refused(version) => {
+                    below = version;
+                    // Somebody else is at it; who waits longer differs from try to try.
+                    let more = u32::try_from(ballot.micros % 64).unwrap_or(0);
+                    sleep(pause + pause * more / 64).await;
+                    pause = (2 * pause).min(PAUSE_MAX);
+                    continue;
+                }
+            };
+            let shown = held.record.as_ref().map(Record::version);
+            below = below.max(shown.unwrap_or_default()).max(ballot);
+            if let Some(last) = sent.last() {
+                let is_shown = held.record.as_ref().is_some_and(|it| it.bytes() == last.bytes());
+                if is_shown {
+                    match self.bring_to_all(&attempt, last.clone(), Newer::Refuses).await? {
+                        Brought::Done => {
+                            return Ok(ChangeOutcome::Done { version: last.version() });
+                        }
+                        Brought::Newer => continue,
+                        Brought::Moved => {
+                            attempt = attempt.begin_again(&self.links)?;
+                            continue;
+                        }
+                    }
+                }
+                if sent.iter().any(|it| Some(it.version()) <= shown) {
+                    return Ok(unknown(OVERTAKEN.to_owned()));
+                }
+            }
+            let live = held.record.as_ref().filter(|it| it.is_live_at(self.clock.now_micros()));
+            let live = live.map(Record::version);
+            if !change.condition.holds(live) {
+                if !sent.is_empty() {
+                    return Ok(unknown(OVERTAKEN.to_owned()));
+                }
+                if let (false, Some(record)) = (held.is_settled, held.record) {
+                    match self.bring_to_all(&attempt, record, Newer::Settles).await? {
+                        Brought::Done => {}
+                        Brought::Newer => continue,
+                        Brought::Moved => {
+                            attempt = attempt.begin_again(&self.links)?;
+                            continue;
+                        }
+                    }
+                }
+                return Ok(ChangeOutcome::Fails { version: live });
+            }
+            let record = change.record_at(ballot);
+            // Who gives this up while it is under way does not know what came of it.
+            sent.push(record.clone());
+            match self.accept_all(&attempt, shown.unwrap_or_default(), record).await {
+                Accepted::Done => return Ok(ChangeOutcome::Done { version: ballot }),
+                Accepted::Not { highest, may_be_held } => {
+                    if !may_be_held {
+                        sent.pop();
+                    }
+                    below = below.max(highest);
+                }
+                Accepted::Moved { may_be_held } => {
+                    if !may_be_held {
+                        sent.pop();
+                    }
+                    attempt = attempt.begin_again(&self.links)?;
+                }
+            }
+        }
+        Err(RequestError::Contended)
+    }
+
+    /// A record that some replicas hold, to a majority of each set.
+    async fn bring_to_all(
+        &self,
+        attempt: &Attempt,
+        record: Record,
+        newer: Newer,
+    ) -> Result<Brought, RequestError> {
+        self.metrics.write_backs.fetch_add(1, Ordering::Relaxed);
+        match self.place(attempt, record, Level::Majority, (Stamp::WriteBack, newer)).await {
+            Placed::Done => Ok(Brought::Done),
+            // A promise does not stop it.
+            Placed::Superseded(_) | Placed::Promised(_) => Ok(Brought::Newer),
+            Placed::Moved(_) => Ok(Brought::Moved),
+            Placed::TooFew { got, need, reason, .. } => {
+                Err(RequestError::TooFewVotes { got, need, reason })
+            }
+        }
+    }
+}
+
+/// What came of a record that was brought to all.
+enum Brought {
+    Done,
+    Newer,
+    Moved,
+}
+
+fn unknown(reason: String) -> ChangeOutcome {
+    ChangeOutcome::Unknown { reason }
+}
+
+/// Whether the next replica may be asked instead: this one did nothing, and will not.
+fn is_for_another(error: &RpcError) -> bool {
+    match error.kind {
+        ErrorKind::Unavailable | ErrorKind::Deadline => error.detail == RpcError::NOTHING_DONE,
+        kind => kind == ErrorKind::StaleEpoch,
+    }
+}
+
+/// What the client is told for a call that ended so.
+fn failed(error: RpcError, deadline: Duration) -> Result<ChangeOutcome, RequestError> {
+    match error.kind {
+        ErrorKind::Deadline if is_for_another(&error) => Err(RequestError::Deadline(deadline)),
+        ErrorKind::Unavailable if is_for_another(&error) => {
+            Err(RequestError::TooFewVotes { got: 0, need: 1, reason: error.message })
+        }
+        ErrorKind::Busy => Err(RequestError::Busy(error.message)),
+        ErrorKind::Conflict => Err(RequestError::Contended),
+        ErrorKind::Invalid => Err(RequestError::Invalid(error.message)),
+        _ => Ok(unknown(error.message)),
+    }
+}
+
+impl RequestError {
+    /// For who asked this process to make a change.
+    pub(crate) fn of_change(self) -> RpcError {
+        match self.kind() {
+            ErrorKind::Unavailable => RpcError::nothing_done(self.to_string()),
+            ErrorKind::Deadline => RpcError {
+                detail: RpcError::NOTHING_DONE,
+                ..RpcError::new(ErrorKind::Deadline, self.to_string())
+            },
+            kind => RpcError::new(kind, self.to_string()),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,171 @@
+//! Changes under conditions over running clusters: from every process, at once, while nodes end.
+
+mod common;
+
+use std::{sync::Arc, time::Duration};
+
+use common::{Cluster, get, key, one_bucket, put};
+use tako_flatbuf::{ChangeOutcome, Condition, Record, RecordHead};
+use tako_node_core::replication::{Change, Read, RequestError, Serving};
+use tako_types::{Kind, Version};
+
+const THREE: [&str; 3] = ["n1", "n2", "n3"];
+const DEADLINE: Duration = Duration::from_secs(10);
+
+fn template(name: &str, kind: Kind, value: &str, expires_at_micros: u64) -> Record {
+    let head = RecordHead { version: Version::ZERO, kind, expires_at_micros, flags: 0 };
+    Record::encode(&key(name), head, None, value.as_bytes())
+}
+
+async fn change(
+    serving: &Serving,
+    name: &str,
+    condition: Condition,
+    value: &str,
+) -> Result<ChangeOutcome, RequestError> {
+    let change = Change::new(condition, template(name, Kind::Value, value, 0));
+    serving.change(&change, DEADLINE).await
+}
+
+async fn done(serving: &Serving, name: &str, condition: Condition, value: &str) -> Version {
+    match change(serving, name, condition, value).await {
+        Ok(ChangeOutcome::Done { version }) => version,
+        other => panic!("{other:?}"),
+    }
+}
+
+async fn fails(serving: &Serving, name: &str, condition: Condition) -> Option<Version> {
+    match change(serving, name, condition, "never").await {
+        Ok(ChangeOutcome::Fails { version }) => version,
+        other => panic!("{other:?}"),
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn each_condition_holds_when_it_should_whoever_is_asked() {
+    use Condition::{Absent, NoneOf, OneOf, Present};
+    let mut cluster = Cluster::started(&one_bucket(3), &THREE).await;
+    let proxy = cluster.proxy("p1").await;
+    let mut askers: Vec<&Serving> = THREE.iter().map(|id| cluster.serving(id)).collect();
+    askers.push(&proxy.serving);
+    for (n, serving) in askers.into_iter().enumerate() {
+        let k = &format!("k{n}");
+        assert_eq!(fails(serving, k, Present).await, None);
+        assert_eq!(fails(serving, k, OneOf(vec![Version { micros: 1, origin: 1 }])).await, None);
+        let first = done(serving, k, Absent, "first").await;
+        assert_eq!(fails(serving, k, Absent).await, Some(first));
+        assert_eq!(fails(serving, k, NoneOf(vec![first])).await, Some(first));
+        let second = done(serving, k, OneOf(vec![Version::ZERO, first]), "second").await;
+        assert!(first < second);
+        assert_eq!(fails(serving, k, OneOf(vec![first])).await, Some(second));
+        assert_eq!(get(serving, k).await.expect("read").as_deref(), Some("second"));
+        let third = put(serving, k, "plain").await.expect("written").version;
+        assert_eq!(fails(serving, k, OneOf(vec![second])).await, Some(third));
+        let gone = Change::new(OneOf(vec![third]), template(k, Kind::Tombstone, "", 0));
+        let gone = serving.change(&gone, DEADLINE).await.expect("deleted");
+        assert!(matches!(gone, ChangeOutcome::Done { version } if third < version));
+        assert_eq!(get(serving, k).await.expect("read"), None);
+        assert_eq!(fails(serving, k, Present).await, None);
+        // What has expired is no value.
+        let past = serving.clock().now_micros() - 1;
+        let expired = Change::new(NoneOf(vec![third]), template(k, Kind::Value, "x", past));
+        serving.change(&expired, DEADLINE).await.expect("written");
+        done(serving, k, Absent, "again").await;
+    }
+    cluster.covered().await;
+    let serving = cluster.serving("n2");
+    assert!(fails(serving, "k0", Absent).await.is_some(), "from the snapshot");
+    done(serving, "k0", Present, "last").await;
+}
+
+/// Adds one to the number under `k` by what was read; how often that was done, and not known.
+async fn count_up(serving: Arc<Serving>, times: usize) -> (usize, usize) {
+    let (mut sure, mut unsure) = (0, 0);
+    while sure + unsure < times {
+        let read = Read { key: key("k"), r: None };
+        let Ok(record) = serving.get(&read, DEADLINE).await else { continue };
+        let (condition, value) = match &record {
+            None => (Condition::Absent, 0),
+            Some(record) => {
+                let value: usize = common::text(record).parse().expect("a number");
+                (Condition::OneOf(vec![record.version()]), value)
+            }
+        };
+        match change(&serving, "k", condition, &(value + 1).to_string()).await {
+            Ok(ChangeOutcome::Done { .. }) => sure += 1,
+            Ok(ChangeOutcome::Unknown { .. }) => unsure += 1,
+            Ok(ChangeOutcome::Fails { .. }) | Err(_) => {}
+        }
+    }
+    (sure, unsure)
+}
+
+async fn counted(cluster: &Cluster, through: &str) -> usize {
+    let text = get(cluster.serving(through), "k").await.expect("read").expect("a value");
+    text.parse().expect("a number")
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn nothing_is_counted_twice_or_lost_when_all_count_at_once() {
+    let mut cluster = Cluster::started(&one_bucket(3), &THREE).await;
+    let proxy = cluster.proxy("p1").await;
+    let mut counters = Vec::new();
+    for id in THREE {
+        counters.push(tokio::spawn(count_up(cluster.node(id).serving.clone(), 20)));
+        counters.push(tokio::spawn(count_up(proxy.serving.clone(), 20)));
+    }
+    for counter in counters {
+        assert_eq!(counter.await.expect("no panic"), (20, 0), "nothing is unknown without faults");
+    }
+    assert_eq!(counted(&cluster, "n1").await, 120);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn who_changes_the_key_ends_and_others_go_on() {
+    let mut cluster = Cluster::started(&one_bucket(3), &THREE).await;
+    let p = key("k").partition(cluster.node("n1").replica.engine().partitions_log2());
+    let replicas = cluster.node("n1").config.current().replicas(p).to_vec();
+    let first = replicas[usize::try_from(key("k").digest() % 3).expect("small")].to_string();
+    let others: Vec<&str> = THREE.into_iter().filter(|id| *id != first).collect();
+    let counters: Vec<_> = others
+        .iter()
+        .map(|id| tokio::spawn(count_up(cluster.node(id).serving.clone(), 200)))
+        .collect();
+    common::eventually(
+        "it goes on",
+        async || matches!(get(cluster.serving(others[0]), "k").await, Ok(Some(n)) if n.len() > 1),
+    )
+    .await;
+    assert!(
+        cluster.node(&first).serving.metrics().changes.load(std::sync::atomic::Ordering::Relaxed)
+            > 0
+    );
+    cluster.crash(&first).await;
+    let (mut sure, mut unsure) = (0, 0);
+    for counter in counters {
+        let (done, unknown) = counter.await.expect("no panic");
+        sure += done;
+        unsure += unknown;
+    }
+    let counted = counted(&cluster, others[0]).await;
+    assert!((sure..=sure + unsure).contains(&counted), "{sure} sure, {unsure} not: {counted}");
+    assert!(unsure < 20, "only what was under way is unknown: {unsure}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn without_a_majority_nothing_is_changed_and_that_is_known() {
+    let mut cluster = Cluster::started(&one_bucket(3), &THREE).await;
+    let version = put(cluster.serving("n1"), "k", "v").await.expect("written").version;
+    cluster.crash("n2").await;
+    cluster.crash("n3").await;
+    let condition = Condition::OneOf(vec![version]);
+    let refused = change(cluster.serving("n1"), "k", condition.clone(), "new").await;
+    assert!(matches!(refused, Err(RequestError::TooFewVotes { .. })), "{refused:?}");
+    cluster.start("n2").await;
+    cluster.serves("n2").await;
+    common::eventually("it can be changed again", async || {
+        let changed = change(cluster.serving("n1"), "k", condition.clone(), "new").await;
+        matches!(changed, Ok(ChangeOutcome::Done { .. }))
+    })
+    .await;
+}
