@@ -16,7 +16,7 @@
 //!
 //! Invariant: **a record that may be anywhere is not forgotten.** Where a majority did not take it, a
 //! minority may hold it, and a read may bring it to the others. So the next round looks for it: when a
-//! majority shows it, it is brought to all; when what is shown is older, the change is made anew from
+//! majority shows it, it is made once more at the new ballot; when what is shown is older, the change is made anew from
 //! that, above it; when it is something else that is newer, nobody can tell whether that one came
 //! after this record or in its place, and the client is told so ([`ChangeOutcome::Unknown`]).
 //! Replica's side: `engine/conditional.rs`, docs/decisions/0006-promises.md.
@@ -170,32 +170,21 @@ impl Serving {
             };
             let shown = held.record.as_ref().map(Record::version);
             below = below.max(shown.unwrap_or_default()).max(ballot);
-            if let Some(last) = sent.last() {
-                let is_shown = held.record.as_ref().is_some_and(|it| it.bytes() == last.bytes());
-                if is_shown {
-                    match self.bring_to_all(&attempt, last.clone(), Newer::Refuses).await? {
-                        Brought::Done => {
-                            return Ok(ChangeOutcome::Done { version: last.version() });
-                        }
-                        Brought::Newer => continue,
-                        Brought::Moved => {
-                            attempt = attempt.begin_again(&self.links)?;
-                            continue;
-                        }
-                    }
-                }
-                if sent.iter().any(|it| Some(it.version()) <= shown) {
-                    return Ok(unknown(OVERTAKEN.to_owned()));
-                }
+            let is_own = |it: &Record| sent.iter().any(|sent| sent.bytes() == it.bytes());
+            let is_made = held.record.as_ref().is_some_and(is_own);
+            if !is_made && sent.iter().any(|it| Some(it.version()) <= shown) {
+                return Ok(unknown(OVERTAKEN.to_owned()));
             }
             let live = held.record.as_ref().filter(|it| it.is_live_at(self.clock.now_micros()));
             let live = live.map(Record::version);
-            if !change.condition.holds(live) {
+            // What is made is made once more at this ballot: at its own one another record, decided on
+            // what was before both, may lie above it at a minority, and come up.
+            if !is_made && !change.condition.holds(live) {
                 if !sent.is_empty() {
                     return Ok(unknown(OVERTAKEN.to_owned()));
                 }
                 if let (false, Some(record)) = (held.is_settled, held.record) {
-                    match self.bring_to_all(&attempt, record, Newer::Settles).await? {
+                    match self.bring_to_all(&attempt, record).await? {
                         Brought::Done => {}
                         Brought::Newer => continue,
                         Brought::Moved => {
@@ -233,10 +222,10 @@ impl Serving {
         &self,
         attempt: &Attempt,
         record: Record,
-        newer: Newer,
     ) -> Result<Brought, RequestError> {
         self.metrics.write_backs.fetch_add(1, Ordering::Relaxed);
-        match self.place(attempt, record, Level::Majority, (Stamp::WriteBack, newer)).await {
+        match self.place(attempt, record, Level::Majority, (Stamp::WriteBack, Newer::Settles)).await
+        {
             Placed::Done => Ok(Brought::Done),
             // A promise does not stop it.
             Placed::Superseded(_) | Placed::Promised(_) => Ok(Brought::Newer),
