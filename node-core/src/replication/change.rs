@@ -10,14 +10,14 @@
 //!
 //! Guarantee, for keys whose plain writes go to a majority (`consistency` `quorum` or `all`): a change
 //! that is answered with `Done` saw every write that was complete before it began, and no write
-//! that was or will be acknowledged lies between what it saw and its own record. Nothing is answered
-//! that a later read could contradict: a condition that fails is answered once a majority holds what it
-//! fails for.
+//! that was or will be acknowledged lies between what it saw and its own record. A condition that
+//! fails is answered once a majority holds what it fails for. Open (decision 0006): where that was a
+//! record that its own change did not finish, another unfinished one above it may still take its place.
 //!
 //! Invariant: **a record that may be anywhere is not forgotten.** Where a majority did not take it, a
 //! minority may hold it, and a read may bring it to the others. So the next round looks for it: when a
-//! majority shows it, it is made once more at the new ballot; when what is shown is older, the change is made anew from
-//! that, above it; when it is something else that is newer, nobody can tell whether that one came
+//! majority shows it, it is made once more at the new ballot; when what is shown is older, the change
+//! is made anew from that, above it; when it is something else that is newer, nobody can tell whether that one came
 //! after this record or in its place, and the client is told so ([`ChangeOutcome::Unknown`]).
 //! Replica's side: `engine/conditional.rs`, docs/decisions/0006-promises.md.
 
