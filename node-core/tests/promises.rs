@@ -14,7 +14,7 @@ use common::{Cluster, eventually, get, key, one_bucket, put, text, write};
 use tako_flatbuf::{NodeState, PrepareOutcome, PutOutcome, Record, RecordHead, Request, Response};
 use tako_journal::{Disk, DiskFile, FsDisk};
 use tako_node_core::{node::Node, replication::Write};
-use tako_types::{Kind, PartitionId, Version};
+use tako_types::{Kind, PartitionId, Version, limits::REPAIR_WAIT};
 
 const THREE: [&str; 3] = ["n1", "n2", "n3"];
 
@@ -81,14 +81,18 @@ async fn a_promise_shows_the_record_and_its_accept_replaces_it_also_when_repeate
     let held = put(cluster.serving("n1"), "k", "old").await.expect("written").version;
     let ballot = next(node);
     assert_eq!(promise(node, "k", ballot).await, Some(("old".into(), held)));
-    assert_eq!(prepare(node, "k", ballot).await, PrepareOutcome::Refused { version: ballot });
+    assert_eq!(promise(node, "k", ballot).await, Some(("old".into(), held)), "once more");
     let new = record("k", ballot, "new");
     assert!(is_vote(&accept(node, held, new.clone()).await));
+    // Whose key moved asks again with the same ballot, and is shown its own.
+    assert_eq!(promise(node, "k", ballot).await, Some(("new".into(), ballot)));
     assert_eq!(get(cluster.serving("n1"), "k").await.expect("read").as_deref(), Some("new"));
     let left = node.replica.engine().highest_promise(place(node, "k"));
     assert_eq!(left, Version::ZERO, "the durable record says as much");
     assert!(is_vote(&accept(node, held, new.clone()).await), "from the index");
     cluster.covered().await;
+    assert_eq!(promise(node, "k", ballot).await, Some(("new".into(), ballot)));
+    assert_eq!(node.replica.engine().highest_promise(place(node, "k")), Version::ZERO);
     assert!(is_vote(&accept(node, held, new).await), "from the snapshot");
     let other = accept(node, held, record("k", ballot, "other")).await;
     assert_eq!(other, PutOutcome::Superseded { version: ballot });
@@ -136,12 +140,15 @@ async fn a_plain_write_below_the_promise_is_refused_and_the_serving_node_stamps_
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_repair_ignores_the_promise_and_stops_its_accept() {
+async fn a_repair_waits_for_the_promise_and_then_stops_its_accept() {
     let cluster = Cluster::started(&one_bucket(1), &["n1"]).await;
     let node = cluster.node("n1");
     let (base, between, ballot) = (next(node), next(node), next(node));
     assert!(is_vote(&offer(node, record("k", base, "base"), false).await));
     assert_eq!(promise(node, "k", ballot).await, Some(("base".into(), base)));
+    let barred = offer(node, record("k", between, "b"), true).await;
+    assert_eq!(barred, PutOutcome::Promised { version: ballot });
+    tokio::time::sleep(REPAIR_WAIT).await;
     assert!(is_vote(&offer(node, record("k", between, "b"), true).await));
     let again = offer(node, record("k", between, "b"), false).await;
     let no_vote = matches!(again, PutOutcome::Accepted { voting: false, .. });
@@ -363,6 +370,7 @@ async fn promises_and_accepts_see_what_is_under_way_into_the_journal() {
 
     // An Accept waits for a repair of what its proposer was not shown.
     promise(&node, "k", second).await;
+    tokio::time::sleep(REPAIR_WAIT).await;
     let closed = gate.close();
     let held = record("k", repair, "repair");
     let one = node.clone();

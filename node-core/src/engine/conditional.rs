@@ -40,7 +40,8 @@ enum Look {
 }
 
 impl Engine {
-    /// Promises `ballot` for `key` and answers with what is held, if all of it is below.
+    /// Promises `ballot` for `key` and answers with what is held, if nothing of it is above. A record
+    /// at the ballot is the proposer's own: the key moved while it was sent, and it asks again.
     ///
     /// Guarantee: from then on no plain write and no Accept below the ballot is taken here, by this
     /// process; and after a restart none as long as it matters. Cancel-safe: a dropped call may
@@ -63,7 +64,7 @@ impl Engine {
             if !inner.judges() {
                 return Err(EngineError::NotVoting(p));
             }
-            if let Some(held) = inner.index.get(key).filter(|held| held.version >= ballot) {
+            if let Some(held) = inner.index.get(key).filter(|held| held.version > ballot) {
                 return Ok(Prepared::Refused(held.version));
             }
             if let Err(standing) = inner.promises.prepare(key, ballot, self.clock.now_micros()) {
@@ -88,7 +89,11 @@ impl Engine {
         if let Some(held) = vote.record.as_ref().filter(|held| held.version() >= ballot) {
             // That record is durable and bars the same.
             inner.promises.settle(key, held.version());
-            return Ok(Prepared::Refused(held.version()));
+            let standing = inner.promises.of(key).max(Some(held.version())).unwrap_or_default();
+            if standing > ballot {
+                return Ok(Prepared::Refused(standing));
+            }
+            return Ok(Prepared::Promised(vote));
         }
         if let Some(refused) = still_promised(&inner, key, ballot) {
             return Ok(Prepared::Refused(refused));
@@ -195,11 +200,12 @@ impl Engine {
     }
 }
 
-/// The version in the way when `ballot` is not what is promised for the key any more.
+/// The version in the way when `ballot` is neither promised for the key any more nor what is held.
 fn still_promised(inner: &Inner, key: &StoredKey, ballot: Version) -> Option<Version> {
-    if inner.promises.of(key) == Some(ballot) {
+    let promised = inner.promises.of(key);
+    let held = inner.index.get(key).map(|held| held.version);
+    if promised == Some(ballot) || (promised.is_none() && held == Some(ballot)) {
         return None;
     }
-    let held = inner.index.get(key).map(|held| held.version);
-    Some(inner.promises.of(key).max(held).unwrap_or_default().max(ballot))
+    Some(promised.max(held).unwrap_or_default().max(ballot))
 }

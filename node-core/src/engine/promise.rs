@@ -15,7 +15,7 @@ use std::{
 
 use tako_types::{
     StoredKey, Version,
-    limits::{CLOCK_DRIFT_MAX, PROMISE_LIFE, PROMISES_MAX},
+    limits::{CLOCK_DRIFT_MAX, PROMISE_LIFE, PROMISES_MAX, REPAIR_WAIT},
 };
 
 /// What stands for one key.
@@ -24,6 +24,7 @@ struct Promise {
     ballot: Version,
     /// What was held when the promise was answered; `ZERO` before that, and for nothing.
     shown: Version,
+    given_micros: u64,
 }
 
 /// See the module.
@@ -64,7 +65,7 @@ fn micros(duration: Duration) -> u64 {
 }
 
 impl Promises {
-    /// Promises to take nothing for `key` below `ballot` any more.
+    /// Promises to take nothing for `key` below `ballot` any more; the same ballot again is nothing new.
     ///
     /// # Errors
     /// The version that the next ballot must be above.
@@ -78,7 +79,11 @@ impl Promises {
             // A call that comes late; a proposer that is alive issues from the present.
             return Err(Version { micros: now_micros, origin: 0 });
         }
-        let standing = self.of(key).unwrap_or_default().max(self.floor);
+        let promised = self.of(key);
+        if promised == Some(ballot) && self.floor < ballot {
+            return Ok(());
+        }
+        let standing = promised.unwrap_or_default().max(self.floor);
         if ballot <= standing {
             return Err(standing);
         }
@@ -98,7 +103,7 @@ impl Promises {
         // A key that is a slice of its frame would keep the frame in memory.
         let key = key.detached();
         self.by_ballot.insert((ballot, key.digest()), key.clone());
-        self.by_key.insert(key, Promise { ballot, shown: Version::ZERO });
+        self.by_key.insert(key, Promise { ballot, shown: Version::ZERO, given_micros: now_micros });
         Ok(())
     }
 
@@ -138,6 +143,23 @@ impl Promises {
     ) -> Result<(), Version> {
         let standing = self.of(key).unwrap_or_default().max(self.floor);
         if version <= standing && binds(standing, now_micros) { Err(standing) } else { Ok(()) }
+    }
+
+    /// May a repair of `version` pass?
+    ///
+    /// # Errors
+    /// The promise above it, whose record may be on its way.
+    pub(crate) fn may_repair(
+        &self,
+        key: &StoredKey,
+        version: Version,
+        now_micros: u64,
+    ) -> Result<(), Version> {
+        let young = |it: &&Promise| {
+            let end = it.given_micros.saturating_add(micros(REPAIR_WAIT));
+            version < it.ballot && (it.given_micros..end).contains(&now_micros)
+        };
+        self.by_key.get(key).filter(young).map_or(Ok(()), |it| Err(it.ballot))
     }
 
     /// A record of `version` is durable: a promise at or below it says nothing more.

@@ -5,8 +5,8 @@
 //! answers. A version above the index entry and above the snapshot's highest needs no snapshot
 //! read; any other does. What is only on its way into the journal does not supersede anything: it
 //! may yet be lost, so an answer must not rest on it; the index keeps the newer of the two.
-//! Repairs ignore promises (`promise.rs`), but wait for an Accept under way: whoever is told that
-//! a repair was taken may rely on nothing newer having been taken before it. A replica that does
+//! A repair is stopped by a young promise only (`promise.rs`), and waits for an Accept under way: whoever
+//! is told that a repair was taken may rely on nothing newer having been taken before it. A replica that does
 //! not vote takes what a promise may forbid; its acknowledgement then is no vote.
 
 use std::{pin::pin, sync::atomic::Ordering};
@@ -39,7 +39,7 @@ pub enum Accepted {
 pub enum Intent {
     /// A client's write: promises stand above it.
     Write,
-    /// Something that is held elsewhere: promises do not stop it.
+    /// Something that is held elsewhere: promises stop it for a moment only.
     Repair,
 }
 
@@ -175,6 +175,12 @@ impl Engine {
         match intent {
             Intent::Repair if inner.is_appending(key) && inner.promises.of(key) > Some(version) => {
                 Err(Look::Wait)
+            }
+            Intent::Repair if voting => {
+                match inner.promises.may_repair(key, version, self.clock.now_micros()) {
+                    Err(standing) => Err(Look::Promised(standing)),
+                    Ok(()) => Ok(voting),
+                }
             }
             Intent::Write if voting => {
                 match inner.promises.may_write(key, version, self.clock.now_micros()) {

@@ -114,6 +114,12 @@ impl Attempt {
         asked.map_or(quorum.r, |r| r.min(quorum.n))
     }
 
+    /// Votes of more than half, and no fewer than R.
+    pub(super) fn majority_of_readers(&self) -> usize {
+        let quorum = self.placement().read.quorum;
+        quorum.r.max(quorum.n / 2 + 1)
+    }
+
     /// What a write needs of each set.
     pub(super) fn needs(&self, level: Level) -> (SetNeed<'_>, Option<SetNeed<'_>>) {
         fn need(set: &ReplicaSet, level: Level) -> SetNeed<'_> {

@@ -14,11 +14,12 @@
 //! fails is answered once a majority holds what it fails for. Open (decision 0006): where that was a
 //! record that its own change did not finish, another unfinished one above it may still take its place.
 //!
-//! Invariant: **a record that may be anywhere is not forgotten.** Where a majority did not take it, a
-//! minority may hold it, and a read may bring it to the others. So the next round looks for it: when a
-//! majority shows it, it is made once more at the new ballot; when what is shown is older, the change
-//! is made anew from that, above it; when it is something else that is newer, nobody can tell whether that one came
-//! after this record or in its place, and the client is told so ([`ChangeOutcome::Unknown`]).
+//! Invariant: **a change has one version that anybody may have seen.** Once a replica may hold the
+//! record, it gets no other: who read it may change the key by that version, and another one that is
+//! decided on what was before both may lie above it. So the record is sent once more as it is while
+//! answers are only lost, and where the key moved, when those who have it now promised its ballot as
+//! well and show nothing that came between; a replica that refuses it then makes the outcome one that nobody knows
+//! ([`ChangeOutcome::Unknown`]). As long as no replica can have taken it, another ballot is tried.
 //! Replica's side: `engine/conditional.rs`, docs/decisions/0006-promises.md.
 
 mod rounds;
@@ -31,12 +32,7 @@ use tako_flatbuf::{ChangeOutcome, Condition, Record, RecordHead, Request, Respon
 use tako_types::{ErrorKind, NodeId, StoredKey, Version, limits::CHANGE_TRIES_MAX};
 use tokio::time::{Instant, sleep, timeout_at};
 
-use super::{
-    RequestError, Serving,
-    attempt::{Attempt, Level},
-    quorum::Newer,
-    write::{OVERTAKEN, Placed, Stamp},
-};
+use super::{RequestError, Serving, attempt::Attempt};
 
 /// Pause after the first ballot that was too low; it doubles.
 const PAUSE_MIN: Duration = Duration::from_millis(2);
@@ -92,7 +88,7 @@ impl Serving {
             match self.links.call(&node, left, request).await {
                 Ok(Response::Change(outcome)) => return Ok(outcome),
                 Ok(_) => return Ok(unknown(format!("{node} answered something else"))),
-                Err(error) if is_for_another(&error) && Instant::now() < until => {
+                Err(error) if did_nothing(&error) && Instant::now() < until => {
                     tracing::debug!(%node, "it changes nothing: {}", error.message);
                 }
                 Err(error) => return failed(error, deadline),
@@ -126,22 +122,22 @@ impl Serving {
             let text = "changes of this key wait for each other for too long";
             return Err(RequestError::Busy(text.to_owned()));
         };
-        let mut sent = Vec::new();
-        let proposed = timeout_at(until, self.propose(change, until, &mut sent)).await;
+        let mut is_out = false;
+        let proposed = timeout_at(until, self.propose(change, until, &mut is_out)).await;
         let outcome = match proposed.unwrap_or(Err(RequestError::Deadline(deadline))) {
-            Err(error) if !sent.is_empty() => Ok(unknown(error.to_string())),
+            Err(error) if is_out => Ok(unknown(error.to_string())),
             settled => settled,
         };
-        tracing::debug!(key = ?change.key(), ?outcome, in_doubt = sent.len(), "changed");
+        tracing::debug!(key = ?change.key(), ?outcome, is_out, "changed");
         outcome
     }
 
-    /// Round after round; `sent` are the records that replicas may hold without a majority of them.
+    /// Ballot after ballot; `is_out` from when replicas may hold the record.
     async fn propose(
         &self,
         change: &Change,
         until: Instant,
-        sent: &mut Vec<Record>,
+        is_out: &mut bool,
     ) -> Result<ChangeOutcome, RequestError> {
         self.check_clock()?;
         let key = change.key();
@@ -168,88 +164,39 @@ impl Serving {
                     continue;
                 }
             };
-            let shown = held.record.as_ref().map(Record::version);
-            below = below.max(shown.unwrap_or_default()).max(ballot);
-            let is_own = |it: &Record| sent.iter().any(|sent| sent.bytes() == it.bytes());
-            let is_made = held.record.as_ref().is_some_and(is_own);
-            if !is_made && sent.iter().any(|it| Some(it.version()) <= shown) {
-                return Ok(unknown(OVERTAKEN.to_owned()));
-            }
+            let base = held.version();
+            below = below.max(base).max(ballot);
             let live = held.record.as_ref().filter(|it| it.is_live_at(self.clock.now_micros()));
             let live = live.map(Record::version);
-            // What is made is made once more at this ballot: at its own one another record, decided on
-            // what was before both, may lie above it at a minority, and come up.
-            if !is_made && !change.condition.holds(live) {
-                if !sent.is_empty() {
-                    return Ok(unknown(OVERTAKEN.to_owned()));
-                }
-                if let (false, Some(record)) = (held.is_settled, held.record) {
-                    match self.bring_to_all(&attempt, record).await? {
-                        Brought::Done => {}
-                        Brought::Newer => continue,
-                        Brought::Moved => {
-                            attempt = attempt.begin_again(&self.links)?;
-                            continue;
-                        }
-                    }
+            if !change.condition.holds(live) {
+                // Nobody may see later that it did not fail: what it fails for has to stay.
+                if !held.is_settled
+                    && self.get_settled(&key, until).await?.map(|it| it.version())
+                        != held.record.as_ref().map(Record::version)
+                {
+                    continue;
                 }
                 return Ok(ChangeOutcome::Fails { version: live });
             }
-            let record = change.record_at(ballot);
             // Who gives this up while it is under way does not know what came of it.
-            sent.push(record.clone());
-            match self.accept_all(&attempt, shown.unwrap_or_default(), record).await {
+            *is_out = true;
+            match self.accept_all(&mut attempt, base, change.record_at(ballot)).await? {
                 Accepted::Done => return Ok(ChangeOutcome::Done { version: ballot }),
-                Accepted::Not { highest, may_be_held } => {
-                    if !may_be_held {
-                        sent.pop();
-                    }
-                    below = below.max(highest);
-                }
-                Accepted::Moved { may_be_held } => {
-                    if !may_be_held {
-                        sent.pop();
-                    }
-                    attempt = attempt.begin_again(&self.links)?;
-                }
+                Accepted::InDoubt(reason) => return Ok(unknown(reason)),
+                Accepted::ByNone { highest } => below = below.max(highest),
             }
+            *is_out = false;
         }
         Err(RequestError::Contended)
     }
-
-    /// A record that some replicas hold, to a majority of each set.
-    async fn bring_to_all(
-        &self,
-        attempt: &Attempt,
-        record: Record,
-    ) -> Result<Brought, RequestError> {
-        self.metrics.write_backs.fetch_add(1, Ordering::Relaxed);
-        match self.place(attempt, record, Level::Majority, (Stamp::WriteBack, Newer::Settles)).await
-        {
-            Placed::Done => Ok(Brought::Done),
-            // A promise does not stop it.
-            Placed::Superseded(_) | Placed::Promised(_) => Ok(Brought::Newer),
-            Placed::Moved(_) => Ok(Brought::Moved),
-            Placed::TooFew { got, need, reason, .. } => {
-                Err(RequestError::TooFewVotes { got, need, reason })
-            }
-        }
-    }
-}
-
-/// What came of a record that was brought to all.
-enum Brought {
-    Done,
-    Newer,
-    Moved,
 }
 
 fn unknown(reason: String) -> ChangeOutcome {
     ChangeOutcome::Unknown { reason }
 }
 
-/// Whether the next replica may be asked instead: this one did nothing, and will not.
-fn is_for_another(error: &RpcError) -> bool {
+/// Whether who answered so did nothing, and will not: another replica may be asked instead.
+fn did_nothing(error: &RpcError) -> bool {
     match error.kind {
         ErrorKind::Unavailable | ErrorKind::Deadline => error.detail == RpcError::NOTHING_DONE,
         kind => kind == ErrorKind::StaleEpoch,
@@ -259,8 +206,8 @@ fn is_for_another(error: &RpcError) -> bool {
 /// What the client is told for a call that ended so.
 fn failed(error: RpcError, deadline: Duration) -> Result<ChangeOutcome, RequestError> {
     match error.kind {
-        ErrorKind::Deadline if is_for_another(&error) => Err(RequestError::Deadline(deadline)),
-        ErrorKind::Unavailable if is_for_another(&error) => {
+        ErrorKind::Deadline if did_nothing(&error) => Err(RequestError::Deadline(deadline)),
+        ErrorKind::Unavailable if did_nothing(&error) => {
             Err(RequestError::TooFewVotes { got: 0, need: 1, reason: error.message })
         }
         ErrorKind::Busy => Err(RequestError::Busy(error.message)),

@@ -15,7 +15,7 @@ mod ballot;
 use std::{collections::VecDeque, sync::atomic::Ordering, time::Duration};
 
 pub(super) use answer::AskedForSteps;
-use answer::Newest;
+use answer::{Answer, Newest};
 use ballot::{Ballot, Shown, ask, ask_merged, differ_from, index_agrees, newest_of};
 use futures::{StreamExt, future::BoxFuture, stream::FuturesUnordered};
 use tako_flatbuf::{Record, RpcError};
@@ -23,16 +23,25 @@ use tako_types::{
     NodeId, PartitionId, StoredKey,
     limits::{CALL_DEADLINE, STORE_DEADLINE},
 };
-use tokio::time::{Instant, sleep, timeout_at};
+use tokio::time::{Instant, sleep, sleep_until, timeout_at};
 
 use super::{
     RequestError, Serving,
-    attempt::{Attempt, Halt},
+    attempt::{Attempt, Halt, Level},
     check_levels, reason,
+    write::BARRED_PAUSE,
 };
 
 /// After this long without enough votes one more replica is asked.
 const HEDGE_AFTER: Duration = Duration::from_millis(60);
+/// Times a read begins again as something newer came while it wrote back what it had found. A key that
+/// many write at once can outrun any number; what plain writes overtook may be answered.
+const OVERTAKEN_MAX: usize = 4;
+/// Times a read begins again as a change is promised above what it found: twice as long as a replica
+/// refuses for that (`REPAIR_WAIT`), should another one come.
+const BARRED_MAX: usize = 20;
+/// How long a read that asks all waits for those that are more than it needs.
+const REST_WAIT: Duration = Duration::from_millis(100);
 
 /// A client's read.
 #[derive(Debug, Clone)]
@@ -41,6 +50,17 @@ pub struct Read {
     pub key: StoredKey,
     /// R for this request.
     pub r: Option<usize>,
+}
+
+/// How a read goes about it.
+#[derive(Debug, Clone, Copy)]
+struct How {
+    /// R that the client asked for.
+    r: Option<usize>,
+    /// Of what it writes back; with [`Level::Majority`] it needs the votes of one as well.
+    level: Level,
+    /// Not only as many as it needs.
+    asks_all: bool,
 }
 
 type Ballots = FuturesUnordered<BoxFuture<'static, (NodeId, Result<Ballot, Halt<RpcError>>)>>;
@@ -69,11 +89,43 @@ impl Serving {
     ) -> Result<Option<Record>, RequestError> {
         self.metrics.reads.fetch_add(1, Ordering::Relaxed);
         let begun_micros = self.clock.now_micros();
-        let mut attempt = Attempt::begin(&self.links, &read.key, begun_micros, until);
+        let attempt = Attempt::begin(&self.links, &read.key, begun_micros, until);
         check_levels(attempt.placement().read.quorum, read.r, None)?;
+        let how = How { r: read.r, level: Level::Usual, asks_all: false };
+        self.get_from(attempt, &read.key, how).await
+    }
+
+    /// What a majority holds, or soon will: nothing that was not complete takes its place afterwards.
+    pub(super) async fn get_settled(
+        &self,
+        key: &StoredKey,
+        until: Instant,
+    ) -> Result<Option<Record>, RequestError> {
+        let attempt = Attempt::begin(&self.links, key, self.clock.now_micros(), until);
+        let how = How { r: None, level: Level::Majority, asks_all: true };
+        self.get_from(attempt, key, how).await
+    }
+
+    async fn get_from(
+        &self,
+        mut attempt: Attempt,
+        key: &StoredKey,
+        mut how: How,
+    ) -> Result<Option<Record>, RequestError> {
+        let (mut overtaken, mut barred) = (0, 0);
         loop {
-            match self.get_under(&attempt, read).await {
-                Ok(record) => return Ok(record),
+            match self.get_under(&attempt, key, how).await {
+                Ok(Answer::Sure(record)) => return Ok(record),
+                Ok(Answer::Overtaken(record)) if overtaken == OVERTAKEN_MAX => {
+                    return Ok(Some(record));
+                }
+                // Those that were asked may agree by now; what overtook this one is at the others.
+                Ok(Answer::Overtaken(_)) => (overtaken, how.asks_all) = (overtaken + 1, true),
+                Ok(Answer::Barred) if barred == BARRED_MAX => return Err(RequestError::Contended),
+                Ok(Answer::Barred) => {
+                    (barred, how.asks_all) = (barred + 1, true);
+                    sleep(BARRED_PAUSE).await;
+                }
                 Err(Halt::Failed(error)) => return Err(error),
                 Err(Halt::Moved) => attempt = attempt.begin_again(&self.links)?,
             }
@@ -83,37 +135,42 @@ impl Serving {
     async fn get_under(
         &self,
         attempt: &Attempt,
-        read: &Read,
-    ) -> Result<Option<Record>, Halt<RequestError>> {
-        let r = attempt.votes_needed(read.r);
+        key: &StoredKey,
+        how: How,
+    ) -> Result<Answer, Halt<RequestError>> {
+        let r = match how.level {
+            Level::Majority => attempt.majority_of_readers(),
+            _ => attempt.votes_needed(how.r),
+        };
         // No epoch is compared here: the document was in force in this very process when the read
         // began, and what is complete by then is at every replica, this one included.
         if r == 1
             && let Some(local) = self.links.local()
             && attempt.readers().contains(&self.links.me)
             && local.engine().is_voting(attempt.p)
-            && let Ok(vote) = local.engine().vote(attempt.p, &read.key).await
+            && let Ok(vote) = local.engine().vote(attempt.p, key).await
             && attempt.barrier() <= vote.step
         {
             let covered_at = vote.covered.then_some(vote.step);
             let newest = Newest { record: vote.record, covered_at, differ: false };
-            return self.answer(attempt, newest).await;
+            return self.answer(attempt, newest, how.level).await;
         }
-        let ballots = self.collect(attempt, &read.key, r).await?;
+        let ballots = self.collect(attempt, key, r, how.asks_all).await?;
         if let [Ballot { step, shown: Shown::Whole { record, covered }, .. }] = ballots.as_slice() {
             let covered_at = covered.then_some(*step);
             let newest = Newest { record: record.clone(), covered_at, differ: false };
-            return self.answer(attempt, newest).await;
+            return self.answer(attempt, newest, how.level).await;
         }
-        self.reconcile(attempt, &read.key, r, ballots).await
+        self.reconcile(attempt, key, (r, how.level), ballots).await
     }
 
-    /// R votes, at least one of them whole.
+    /// R votes, at least one of them whole; with `all`, also those that come within a moment more.
     async fn collect(
         &self,
         attempt: &Attempt,
         key: &StoredKey,
         r: usize,
+        all: bool,
     ) -> Result<Vec<Ballot>, Halt<RequestError>> {
         let mut candidates = self.candidates(key, attempt.readers());
         let mut asked = Ballots::new();
@@ -126,13 +183,17 @@ impl Serving {
         };
         let hedge = sleep(HEDGE_AFTER);
         tokio::pin!(hedge);
+        let mut rest_until: Option<Instant> = None;
         loop {
             let has_whole = ballots.iter().any(|b| matches!(b.shown, Shown::Whole { .. }));
             if has_whole && ballots.len() >= r {
-                return Ok(ballots);
+                let until = *rest_until.get_or_insert_with(|| Instant::now() + REST_WAIT);
+                if !all || asked.is_empty() || until <= Instant::now() {
+                    return Ok(ballots);
+                }
             }
             // Ask until what was asked for could settle it.
-            while asked.len() + ballots.len() < r || (!has_whole && whole_asked == 0) {
+            while all || asked.len() + ballots.len() < r || (!has_whole && whole_asked == 0) {
                 let Some(node) = candidates.pop_front() else { break };
                 let whole = !has_whole && whole_asked == 0;
                 whole_asked += usize::from(whole);
@@ -164,6 +225,7 @@ impl Serving {
                     }
                     hedge.as_mut().reset(Instant::now() + HEDGE_AFTER);
                 }
+                () = sleep_until(rest_until.unwrap_or(attempt.until)), if rest_until.is_some() => {}
             }
         }
     }
@@ -204,9 +266,9 @@ impl Serving {
         &self,
         attempt: &Attempt,
         key: &StoredKey,
-        r: usize,
+        (r, level): (usize, Level),
         mut ballots: Vec<Ballot>,
-    ) -> Result<Option<Record>, Halt<RequestError>> {
+    ) -> Result<Answer, Halt<RequestError>> {
         let mut spares = self.candidates(key, attempt.readers());
         spares.retain(|node| ballots.iter().all(|ballot| ballot.node != *node));
         // Every pass makes one more ballot whole or merged, so this ends.
@@ -223,7 +285,8 @@ impl Serving {
             let Some(open) = open else {
                 let covered_at = covered.then_some(newest_step);
                 let differ = differ_from(&ballots, shown);
-                return self.answer(attempt, Newest { record: newest, covered_at, differ }).await;
+                let newest = Newest { record: newest, covered_at, differ };
+                return self.answer(attempt, newest, level).await;
             };
             let ballot = &ballots[open];
             let ahead = match &ballot.shown {

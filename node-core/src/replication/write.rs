@@ -30,7 +30,7 @@ use std::{sync::atomic::Ordering, time::Duration};
 use bytes::Bytes;
 use tako_flatbuf::{Record, RecordHead};
 use tako_types::{Kind, StoredKey, Version};
-use tokio::time::{Instant, timeout_at};
+use tokio::time::{Instant, sleep, timeout_at};
 
 pub(super) use self::place::Placed;
 pub(crate) use self::place::put_until;
@@ -44,6 +44,8 @@ use super::{
 
 mod place;
 
+/// Pause before a record is written back again that replicas did not take for a promise above it.
+pub(super) const BARRED_PAUSE: Duration = Duration::from_millis(100);
 /// Times a write is sent again above a promise before the client is told.
 const PROMISED_MAX: usize = 4;
 /// Why it is unknown what became of a write whose key moved, or that too few judged, while others wrote
@@ -99,8 +101,19 @@ pub(super) enum Stamp {
     Own,
     /// The client's: it wins or loses as it is. A promise is no record it could lose against.
     Client,
-    /// That of a record which was read: promises do not stop it.
+    /// That of a record which was read: promises stop it for a moment only.
     WriteBack,
+}
+
+/// What came of a record that was written back.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum WrittenBack {
+    /// As many hold it.
+    Done,
+    /// As many hold it or something newer, and one does something newer.
+    Overtaken,
+    /// Too many promised a change above it, a moment ago.
+    Barred,
 }
 
 impl Serving {
@@ -212,8 +225,9 @@ impl Serving {
         let work = async {
             let mut attempt = Attempt::begin(&self.links, &record.key(), found_micros, until);
             loop {
-                match self.write_back(&attempt, record.clone()).await {
-                    Ok(()) => return Ok(()),
+                match self.write_back(&attempt, record.clone(), Level::Usual).await {
+                    Ok(WrittenBack::Done | WrittenBack::Overtaken) => return Ok(()),
+                    Ok(WrittenBack::Barred) => sleep(BARRED_PAUSE).await,
                     Err(Halt::Failed(error)) => return Err(error),
                     Err(Halt::Moved) => attempt = attempt.begin_again(&self.links)?,
                 }
@@ -225,19 +239,19 @@ impl Serving {
         }
     }
 
-    /// Writes the newest of differing votes back to W replicas before a read answers.
+    /// Writes a record that was read to as many of each set, before it counts as what is there.
     pub(super) async fn write_back(
         &self,
         attempt: &Attempt,
         record: Record,
-    ) -> Result<(), Halt<RequestError>> {
+        level: Level,
+    ) -> Result<WrittenBack, Halt<RequestError>> {
         self.metrics.write_backs.fetch_add(1, Ordering::Relaxed);
         let how = (Stamp::WriteBack, Newer::Settles);
-        match self.place(attempt, record, Level::Usual, how).await {
-            // Something newer is on its way in: whoever reads that writes it back.
-            Placed::Done | Placed::Superseded(_) => Ok(()),
-            // Not for a write-back: promises do not stop it.
-            Placed::Promised(_) => Err(RequestError::Contended.into()),
+        match self.place(attempt, record, level, how).await {
+            Placed::Done => Ok(WrittenBack::Done),
+            Placed::Superseded(_) => Ok(WrittenBack::Overtaken),
+            Placed::Promised(_) => Ok(WrittenBack::Barred),
             Placed::Moved(_) => Err(Halt::Moved),
             Placed::TooFew { got, need, reason, .. } => {
                 Err(RequestError::TooFewVotes { got, need, reason }.into())

@@ -57,6 +57,11 @@ pub const STORE_DEADLINE: Duration = Duration::from_secs(8);
 pub const PROMISE_LIFE: Duration =
     Duration::from_secs(CLOCK_DRIFT_MAX.as_secs() + REQUEST_DEADLINE.as_secs());
 
+/// How long after a promise a replica takes no repair below it: the promised record is on its way, and
+/// what is brought to a majority past the promise could be seen, and then lie below a record that was
+/// decided without it. No longer, as whoever was promised may be gone, and reads wait for the repair.
+pub const REPAIR_WAIT: Duration = Duration::from_secs(1);
+
 /// Promises that one partition remembers: as many conditional writes under way on different keys.
 /// With 100 byte keys 256 KiB, with the longest keys 4.3 MiB.
 pub const PROMISES_MAX: usize = 1_024;

@@ -10,6 +10,7 @@
 
 mod files;
 mod record;
+mod reopened;
 
 use std::{io, path::PathBuf, sync::Arc};
 
@@ -24,6 +25,8 @@ use record::Losses;
 const REMEMBERED_MAX: usize = 4;
 /// How much of a file's used end counts as its end for [`SimDisk::damage`].
 const END_BYTES: usize = 256;
+/// Places that [`SimDisk::damage`] tries; of a file with one group all are in the last one.
+const PLACES_MAX: usize = 16;
 
 /// What the next process finds.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -235,10 +238,23 @@ impl SimDisk {
     /// Flips one bit in the used part of a journal file, half of the time near its end; says where.
     ///
     /// For the time between two processes: what one that runs has read is not changed. Everything
-    /// unsynced is on the disk from then on.
+    /// unsynced is on the disk from then on. Not in the last group: nothing tells that from a write
+    /// which never ended, so the replica would forget it without knowing, and vote.
     pub fn damage(&self, chance: &mut Chance) -> Option<Flipped> {
         let files = self.journal_files();
-        self.flip(&files, chance)
+        let mut places = (0..PLACES_MAX).map_while(|_| place_in(&files, chance));
+        let place = places.find(|place| !self.is_taken_for_torn(place))?;
+        Some(self.flip(place))
+    }
+
+    /// Whether the next process would forget something for a bit that is flipped here, and not say so.
+    fn is_taken_for_torn(&self, place: &Place) -> bool {
+        let after = self.image();
+        after.edit(&place.path, |bytes| bytes[place.at] ^= place.bit);
+        match (reopened::end_of(self.image(), &place.path), reopened::end_of(after, &place.path)) {
+            (Some(before), Some(after)) => after.last_lsn < before.last_lsn && !after.is_damaged,
+            _ => false,
+        }
     }
 
     /// Flips one bit in the used part of a journal file that no entry goes into any more, though
@@ -247,7 +263,7 @@ impl SimDisk {
         let mut files = self.journal_files();
         // Of the last two one is written to, and one may be getting its end.
         files.truncate(files.len().saturating_sub(2));
-        self.flip(&files, chance)
+        Some(self.flip(place_in(&files, chance)?))
     }
 
     /// Whether a bit that was flipped still is.
@@ -274,24 +290,16 @@ impl SimDisk {
         live.paths().iter().filter_map(used).collect()
     }
 
-    fn flip(&self, files: &[(PathBuf, usize)], chance: &mut Chance) -> Option<Flipped> {
+    fn flip(&self, Place { path, at, bit }: Place) -> Flipped {
         let mut state = self.0.state.lock();
-        let live = &self.0.live;
-        if files.is_empty() {
-            return None;
-        }
-        let (path, used) = chance.pick(files).clone();
-        let within = if chance.yes(0.5) { used.min(END_BYTES) } else { used };
-        let at = used - within + chance.below(within);
-        let bit = 1 << chance.below(8);
         let mut byte = 0;
-        live.edit(&path, |bytes| {
+        self.0.live.edit(&path, |bytes| {
             bytes[at] ^= bit;
             byte = bytes[at];
         });
         self.0.restart_record(&mut state);
         self.0.counts.add("bit flipped");
-        Some(Flipped { path, at, byte })
+        Flipped { path, at, byte }
     }
 
     /// The files as they are, for checkers; changes nothing when changed.
@@ -299,6 +307,24 @@ impl SimDisk {
     pub fn image(&self) -> MemDisk {
         self.0.live.deep_copy()
     }
+}
+
+/// One bit of a file.
+struct Place {
+    path: PathBuf,
+    at: usize,
+    bit: u8,
+}
+
+/// A place in the used part of one of these files, half of the time near its end.
+fn place_in(files: &[(PathBuf, usize)], chance: &mut Chance) -> Option<Place> {
+    if files.is_empty() {
+        return None;
+    }
+    let (path, used) = chance.pick(files).clone();
+    let within = if chance.yes(0.5) { used.min(END_BYTES) } else { used };
+    let at = used - within + chance.below(within);
+    Some(Place { path, at, bit: 1 << chance.below(8) })
 }
 
 fn crashed() -> io::Error {

@@ -28,7 +28,7 @@ fn holding(count_max: usize) -> Promises {
 fn a_promise_only_rises() {
     let mut promises = Promises::default();
     assert_eq!(promises.prepare(&key("k"), at(NOW), NOW), Ok(()));
-    assert_eq!(promises.prepare(&key("k"), at(NOW), NOW), Err(at(NOW)));
+    assert_eq!(promises.prepare(&key("k"), at(NOW), NOW), Ok(()), "the same once more");
     assert_eq!(promises.prepare(&key("k"), at(NOW - 1), NOW), Err(at(NOW)));
     assert_eq!(promises.prepare(&key("k"), at(NOW + 1), NOW), Ok(()));
     assert_eq!(promises.prepare(&key("other"), at(NOW), NOW), Ok(()));
@@ -53,6 +53,26 @@ fn a_plain_write_passes_above_the_promise_of_its_key_only() {
     assert_eq!(promises.may_write(&key("k"), at(NOW), NOW), Err(at(NOW)));
     assert_eq!(promises.may_write(&key("k"), at(NOW + 1), NOW), Ok(()));
     assert_eq!(promises.may_write(&key("other"), at(1), NOW), Ok(()));
+}
+
+#[test]
+fn a_repair_below_a_promise_waits_for_a_second_and_no_longer() {
+    const WAIT: u64 = REPAIR_WAIT.as_micros() as u64;
+    let mut promises = Promises::default();
+    promises.prepare(&key("k"), at(NOW), NOW + 5).expect("first");
+    for now in [NOW + 5, NOW + 4 + WAIT] {
+        assert_eq!(promises.may_repair(&key("k"), at(NOW - 1), now), Err(at(NOW)));
+        assert_eq!(promises.may_repair(&key("k"), at(NOW), now), Ok(()), "it is the very record");
+        assert_eq!(promises.may_repair(&key("other"), at(1), now), Ok(()));
+        promises.prepare(&key("k"), at(NOW), now).expect("once more, which makes it no younger");
+    }
+    for now in [NOW + 5 + WAIT, NOW + 4] {
+        assert_eq!(
+            promises.may_repair(&key("k"), at(NOW - 1), now),
+            Ok(()),
+            "old, or clock set back"
+        );
+    }
 }
 
 #[test]

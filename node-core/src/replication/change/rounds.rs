@@ -9,18 +9,27 @@ use std::{collections::BTreeMap, time::Duration};
 use futures::{StreamExt, future::BoxFuture, stream::FuturesUnordered};
 use tako_flatbuf::{PrepareOutcome, PutOutcome, Record, Request, Response, RpcError, merge};
 use tako_types::{ErrorKind, NodeId, StoredKey, Version};
-use tokio::time::{Instant, timeout_at};
+use tokio::time::{Instant, sleep, timeout_at};
 
 use super::super::{
     RequestError, Serving,
     attempt::{Attempt, Halt, Level},
     quorum::{Newer, Outcome, Tally},
     reason,
+    write::OVERTAKEN,
 };
+use super::did_nothing;
 
 /// How long the other replicas are heard once a majority cannot be had any more: who refused all of
 /// them knows that nobody holds the record.
 const REST_WAIT: Duration = Duration::from_millis(100);
+/// Pauses before a record is sent again to replicas that did not say whether they took it.
+const LOST_PAUSES: [Duration; 4] = [
+    Duration::from_millis(25),
+    Duration::from_millis(50),
+    Duration::from_millis(100),
+    Duration::from_millis(200),
+];
 
 /// What a majority says to a ballot.
 pub(super) enum Prepared {
@@ -38,17 +47,33 @@ pub(super) struct Held {
     pub(super) is_settled: bool,
 }
 
+impl Held {
+    pub(super) fn version(&self) -> Version {
+        self.record.as_ref().map(Record::version).unwrap_or_default()
+    }
+}
+
 /// What became of a record.
 pub(super) enum Accepted {
     Done,
-    /// No majority took it. What stood in the way is no higher than `highest`.
-    Not {
+    /// No replica took it, nor will. What stood in the way is no higher than `highest`.
+    ByNone {
         highest: Version,
-        may_be_held: bool,
     },
-    Moved {
-        may_be_held: bool,
-    },
+    /// Some may hold it, and a majority will not take it: why.
+    InDoubt(String),
+}
+
+/// What the replicas said to a record, sent once.
+#[derive(Default)]
+struct Said {
+    is_done: bool,
+    may_be_held: bool,
+    moved: bool,
+    /// The highest version that was in the way, where one was.
+    refused: Option<Version>,
+    /// Of one that did not say whether it took it.
+    failed: Option<RpcError>,
 }
 
 type Answers<T> = FuturesUnordered<BoxFuture<'static, (NodeId, Result<T, Halt<RpcError>>)>>;
@@ -100,7 +125,7 @@ impl Serving {
                 }
             }
             match tally.outcome() {
-                Outcome::Reached => return Ok(Prepared::Promised(held_by(votes, attempt))),
+                Outcome::Reached => return Ok(Prepared::Promised(held_by(votes))),
                 Outcome::Impossible => break,
                 Outcome::Pending => {}
             }
@@ -114,13 +139,63 @@ impl Serving {
         Err(RequestError::TooFewVotes { got, need, reason })
     }
 
-    /// Second round.
+    /// Second round, under the document in force in the end.
     pub(super) async fn accept_all(
         &self,
-        attempt: &Attempt,
+        attempt: &mut Attempt,
         base: Version,
         record: Record,
-    ) -> Accepted {
+    ) -> Result<Accepted, RequestError> {
+        let mut pauses = LOST_PAUSES.into_iter();
+        let mut may_be_held = false;
+        loop {
+            let mut said = self.accept_once(attempt, base, &record).await;
+            may_be_held |= said.may_be_held;
+            if said.is_done {
+                return Ok(Accepted::Done);
+            }
+            if said.moved {
+                match self.promised_anew(attempt, base, &record).await? {
+                    None => continue,
+                    in_the_way => said.refused = said.refused.max(in_the_way),
+                }
+            }
+            if !may_be_held {
+                return Ok(Accepted::ByNone { highest: said.refused.unwrap_or_default() });
+            }
+            if said.refused.is_some() {
+                return Ok(Accepted::InDoubt(OVERTAKEN.to_owned()));
+            }
+            let Some(pause) = pauses.next() else {
+                let text = || "too many replicas are recovering".to_owned();
+                return Ok(Accepted::InDoubt(said.failed.map_or_else(text, |it| reason(&it))));
+            };
+            sleep(pause).await;
+        }
+    }
+
+    /// First round once more, with the ballot of a record that was decided on `base`, among those who
+    /// have its key now; what is in the way, if anything is.
+    async fn promised_anew(
+        &self,
+        attempt: &mut Attempt,
+        base: Version,
+        record: &Record,
+    ) -> Result<Option<Version>, RequestError> {
+        loop {
+            *attempt = attempt.begin_again(&self.links)?;
+            match self.prepare_all(attempt, &record.key(), record.version()).await? {
+                Prepared::Promised(held) => {
+                    let between = base < held.version() && held.version() < record.version();
+                    return Ok(between.then_some(held.version()));
+                }
+                Prepared::Refused(version) => return Ok(Some(version)),
+                Prepared::Moved => {}
+            }
+        }
+    }
+
+    async fn accept_once(&self, attempt: &Attempt, base: Version, record: &Record) -> Said {
         let (set, also) = attempt.needs(Level::Majority);
         let time = Self::call_deadline(attempt.until, record.bytes().len());
         let send = |node: &NodeId| {
@@ -132,7 +207,7 @@ impl Serving {
         };
         let mut answers: Answers<PutOutcome> = attempt.writers().map(send).collect();
         let mut tally = Tally::new(set, also, Newer::Refuses);
-        let (mut highest, mut may_be_held, mut moved) = (Version::ZERO, false, false);
+        let mut said = Said::default();
         let mut until: Option<Instant> = None;
         loop {
             let next = match until {
@@ -141,28 +216,29 @@ impl Serving {
             };
             let Ok(next) = next else {
                 // Whoever did not answer may take it yet.
-                may_be_held = true;
+                said.may_be_held = true;
                 break;
             };
             let Some((node, answer)) = next else { break };
             match answer {
                 Ok(PutOutcome::Accepted { incarnation, voting, known }) => {
-                    may_be_held = true;
+                    said.may_be_held = true;
                     for void in tally.ack(&node, incarnation, voting, &known) {
                         answers.push(send(&void));
                     }
                 }
                 Ok(PutOutcome::Superseded { version } | PutOutcome::Promised { version }) => {
-                    highest = highest.max(version);
+                    said.refused = said.refused.max(Some(version));
                     tally.fail(&node);
                 }
                 Err(Halt::Moved) => {
-                    moved = true;
+                    said.moved = true;
                     tally.fail(&node);
                 }
                 Err(Halt::Failed(error)) => {
-                    may_be_held |= error.kind != ErrorKind::StaleEpoch;
+                    said.may_be_held |= !did_nothing(&error);
                     tally.fail(&node);
+                    said.failed = Some(error);
                 }
             }
             match tally.outcome() {
@@ -171,7 +247,8 @@ impl Serving {
                         let rest = async move { while answers.next().await.is_some() {} };
                         self.finish_later(rest).await;
                     }
-                    return Accepted::Done;
+                    said.is_done = true;
+                    break;
                 }
                 Outcome::Impossible if until.is_none() => {
                     until = Some(Instant::now() + REST_WAIT);
@@ -179,10 +256,7 @@ impl Serving {
                 Outcome::Impossible | Outcome::Pending => {}
             }
         }
-        match moved {
-            true => Accepted::Moved { may_be_held },
-            false => Accepted::Not { highest, may_be_held },
-        }
+        said
     }
 
     fn ask_replica<T: 'static>(
@@ -207,13 +281,10 @@ impl Serving {
 }
 
 /// The newest of what was shown.
-fn held_by(votes: BTreeMap<NodeId, Option<Record>>, attempt: &Attempt) -> Held {
+fn held_by(votes: BTreeMap<NodeId, Option<Record>>) -> Held {
     let of = |record: &Option<Record>| record.as_ref().map(|it| (it.version(), it.crc()));
     let mut shown = votes.values().map(of);
     let first = shown.next().flatten();
-    let alike = shown.all(|other| other == first);
-    let record = votes.into_values().flatten().reduce(merge);
-    // Nothing says that the other set would still find a record whose step it did not open.
-    let is_settled = alike && (record.is_none() || attempt.placement().also_write.is_none());
-    Held { record, is_settled }
+    let is_settled = shown.all(|other| other == first);
+    Held { record: votes.into_values().flatten().reduce(merge), is_settled }
 }

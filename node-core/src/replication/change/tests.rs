@@ -2,11 +2,14 @@
 
 use std::sync::Mutex;
 
-use tako_flatbuf::{PrepareOutcome, PutOutcome};
+use tako_flatbuf::{PrepareOutcome, PutOutcome, StatAnswer};
 use tako_types::{Incarnation, StepNumber};
 
 use super::*;
-use crate::replication::tests::{Fakes, fakes, record};
+use crate::replication::{
+    Read,
+    tests::{Fakes, fakes, record},
+};
 
 const DEADLINE: Duration = Duration::from_secs(5);
 
@@ -18,7 +21,11 @@ struct Acceptor {
     held: Mutex<Option<Record>>,
     /// What becomes of the next Accepts, first one first; after them it takes what it must.
     accepts: Mutex<Vec<Accept>>,
+    /// Versions of all Accepts that came.
+    offered: Mutex<Vec<Version>>,
     repairs: Mutex<usize>,
+    /// Takes no repairs below.
+    promised: Mutex<Version>,
 }
 
 #[derive(Clone, Copy)]
@@ -41,7 +48,7 @@ impl Acceptor {
         let version = held.as_ref().map(Record::version).unwrap_or_default();
         let lost = || Some(Err(RpcError::unavailable("the answer is lost")));
         match request {
-            Request::Prepare { ballot, .. } if *ballot <= version => {
+            Request::Prepare { ballot, .. } if *ballot < version => {
                 Some(Ok(Response::Prepare(PrepareOutcome::Refused { version })))
             }
             Request::Prepare { .. } => Some(Ok(Response::Prepare(PrepareOutcome::Promised {
@@ -53,6 +60,7 @@ impl Acceptor {
                 voting: true,
             }))),
             Request::Accept { base, record, .. } => {
+                self.offered.lock().expect("no test panics holding it").push(record.version());
                 let mut accepts = self.accepts.lock().expect("no test panics holding it");
                 let fate = (!accepts.is_empty()).then(|| accepts.remove(0));
                 match fate {
@@ -64,7 +72,7 @@ impl Acceptor {
                     Some(Accept::Refused) => {
                         Some(Ok(Response::Accept(PutOutcome::Superseded { version: *base })))
                     }
-                    None if version > *base => {
+                    None if *base < version && version != record.version() => {
                         Some(Ok(Response::Accept(PutOutcome::Superseded { version })))
                     }
                     None => {
@@ -76,11 +84,28 @@ impl Acceptor {
             Request::Put { record, repair, .. } => {
                 assert!(*repair, "a change sends nothing else");
                 *self.repairs.lock().expect("no test panics holding it") += 1;
+                let promised = *self.promised.lock().expect("no test panics holding it");
+                if record.version() > version && record.version() < promised {
+                    let version = promised;
+                    return Some(Ok(Response::Put(PutOutcome::Promised { version })));
+                }
                 if record.version() < version {
                     return Some(Ok(Response::Put(PutOutcome::Superseded { version })));
                 }
                 *held = Some(record.clone());
                 Some(Ok(Response::Put(accepted())))
+            }
+            Request::Get { .. } => Some(Ok(Response::Get {
+                record: held.clone(),
+                step: StepNumber(0),
+                covered: false,
+                voting: true,
+            })),
+            Request::Stat { .. } => {
+                let crc = held.as_ref().map(Record::crc).unwrap_or_default();
+                let version = held.as_ref().map(Record::version);
+                let answers = vec![StatAnswer { version, crc }];
+                Some(Ok(Response::Stat { answers, step: StepNumber(0), voting: true }))
             }
             _ => None,
         }
@@ -136,17 +161,33 @@ async fn a_majority_takes_a_change_whose_condition_holds_and_none_another() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_record_that_one_replica_took_without_a_majority_is_made_once_more() {
+async fn a_record_whose_answers_are_lost_is_sent_again_under_the_same_version() {
     use Accept::{Lost, Taken};
     let (world, replicas) = three(all(OLD), [&[Taken], &[Lost], &[Lost]]).await;
     let done = change(&world, Condition::OneOf(vec![old()])).await;
     let ChangeOutcome::Done { version } = done else { panic!("{done:?}") };
-    // Its own record is not what the condition asks for; it is recognised all the same, or, where
-    // two others answered first, replaced by one that was decided on what those have. Never is it
-    // brought to others at its own ballot: something else may lie above it by then.
-    assert!(replicas.iter().filter(|it| it.version() == Some(version)).count() >= 2);
-    let repairs: usize = replicas.iter().map(|it| *it.repairs.lock().expect("no panic")).sum();
-    assert_eq!(repairs, 0);
+    // Somebody may have read it at the first one and change the key by the version that it had.
+    for replica in replicas {
+        let offered = replica.offered.lock().expect("no panic");
+        assert_eq!((offered.len(), offered.iter().all(|it| *it == version)), (2, true));
+        assert_eq!(*replica.repairs.lock().expect("no panic"), 0);
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_record_that_one_replica_took_and_others_refused_is_left_and_its_outcome_unknown() {
+    use Accept::{Refused, Taken};
+    for first in [Taken, Accept::Lost] {
+        let (world, replicas) = three(all(OLD), [&[first], &[Refused], &[Refused]]).await;
+        let outcome = change(&world, Condition::OneOf(vec![old()])).await;
+        assert!(matches!(outcome, ChangeOutcome::Unknown { .. }), "{outcome:?}");
+        // Another one, decided on what was before both, may lie above it at one of the others: neither
+        // may be brought to more replicas, nor may it be made again.
+        for replica in replicas {
+            assert_eq!(replica.offered.lock().expect("no panic").len(), 1);
+            assert_eq!(*replica.repairs.lock().expect("no panic"), 0);
+        }
+    }
 }
 
 #[tokio::test(start_paused = true)]
@@ -155,29 +196,6 @@ async fn a_record_that_nobody_took_leaves_nothing_in_doubt() {
     let (world, _) = three(all(OLD), [&[Refused], &[Refused], &[Refused]]).await;
     let done = change(&world, Condition::OneOf(vec![old()])).await;
     assert!(matches!(done, ChangeOutcome::Done { .. }), "{done:?}");
-}
-
-#[tokio::test(start_paused = true)]
-async fn a_record_that_may_be_held_and_something_newer_make_the_outcome_unknown() {
-    use Accept::Lost;
-    let (world, replicas) = three(all(OLD), [&[Lost], &[Lost], &[Lost]]).await;
-    let newer = record(tako_types::Clock::now_micros(&tako_types::SystemClock) + 1_000_000);
-    let change = Change::new(Condition::OneOf(vec![old()]), record(0));
-    let changed = world.serving.change_here(&change, DEADLINE);
-    tokio::pin!(changed);
-    // Until it asks again.
-    while replicas.iter().any(|it| !it.accepts.lock().expect("no panic").is_empty()) {
-        tokio::select! {
-            biased;
-            _ = &mut changed => panic!("not yet"),
-            () = tokio::task::yield_now() => {}
-        }
-    }
-    for replica in &replicas {
-        *replica.held.lock().expect("no panic") = Some(newer.clone());
-    }
-    let outcome = changed.await.expect("an outcome");
-    assert!(matches!(outcome, ChangeOutcome::Unknown { .. }), "{outcome:?}");
 }
 
 #[tokio::test(start_paused = true)]
@@ -198,4 +216,41 @@ async fn a_condition_that_fails_for_what_a_minority_holds_fails_for_all_from_the
     assert!(holding >= 2, "{version:?}");
     let repairs: usize = replicas.iter().map(|it| *it.repairs.lock().expect("no panic")).sum();
     assert!(repairs > 0);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_read_of_a_record_that_something_newer_overtook_asks_all_and_finds_that() {
+    // Two changes that were left, each at one replica, decided on what the third still has.
+    let (first, second) = (record(OLD + 1), record(OLD + 2));
+    let held = [Some(first), Some(record(OLD)), Some(second.clone())];
+    let (world, replicas) = three(held, [&[], &[], &[]]).await;
+    *replicas[1].promised.lock().expect("no panic") = second.version();
+    for _ in 0..3 {
+        let read = Read { key: record(0).key(), r: None };
+        let found = world.serving.get(&read, DEADLINE).await.expect("all are there");
+        // Whichever two it asks: never the one of which later reads would know nothing.
+        assert_eq!(found.map(|it| it.version()), Some(second.version()));
+    }
+    let holding = replicas.iter().filter(|it| it.version() == Some(second.version()));
+    assert!(holding.count() >= 2);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_read_waits_while_what_it_found_lies_below_a_promise_and_no_longer() {
+    let newest = record(OLD + 1);
+    let held = [Some(newest.clone()), Some(record(OLD)), Some(record(OLD))];
+    let (world, replicas) = three(held, [&[], &[], &[]]).await;
+    let promise = |version| {
+        for replica in &replicas[1..] {
+            *replica.promised.lock().expect("no panic") = version;
+        }
+    };
+    let read = Read { key: newest.key(), r: Some(3) };
+    promise(record(OLD + 2).version());
+    let refused = world.serving.get(&read, DEADLINE).await;
+    assert!(matches!(refused, Err(RequestError::Contended)), "{refused:?}");
+    promise(Version::ZERO);
+    let found = world.serving.get(&read, DEADLINE).await.expect("nothing is in the way");
+    assert_eq!(found.map(|it| it.version()), Some(newest.version()));
+    assert!(replicas.iter().filter(|it| it.version() == Some(newest.version())).count() >= 2);
 }

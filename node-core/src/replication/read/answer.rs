@@ -29,12 +29,25 @@ use tokio::time::Instant;
 
 use super::super::{
     RequestError, Serving,
-    attempt::{Attempt, Halt},
+    attempt::{Attempt, Halt, Level},
+    write::WrittenBack,
 };
 
 /// A set that was found to be behind a step is asked again after this long: its nodes open a step
 /// within some tens of milliseconds.
 const ASK_AGAIN_AFTER: Duration = Duration::from_millis(100);
+
+/// What a read may be answered with.
+#[derive(Debug)]
+pub(super) enum Answer {
+    /// No later read goes behind it.
+    Sure(Option<Record>),
+    /// Neither does one behind this; but a replica holds something newer: maybe a change that was decided
+    /// without this record, which then is seen by nobody else.
+    Overtaken(Record),
+    /// It could not be written back yet, for such a change is promised.
+    Barred,
+}
 
 /// What the votes of a read come to.
 #[derive(Debug)]
@@ -73,16 +86,20 @@ impl Serving {
         &self,
         attempt: &Attempt,
         newest: Newest,
-    ) -> Result<Option<Record>, Halt<RequestError>> {
+        level: Level,
+    ) -> Result<Answer, Halt<RequestError>> {
         // To be absent is nothing that a later read could go behind.
-        let Some(record) = newest.record else { return Ok(None) };
-        if !attempt.document.config.active_deployment().read_repair {
-            return Ok(Some(record));
+        let Some(record) = newest.record else { return Ok(Answer::Sure(None)) };
+        let repairs = attempt.document.config.active_deployment().read_repair;
+        if repairs && (newest.differ || !self.lasts(attempt, newest.covered_at).await?) {
+            let written = self.write_back(attempt, record.clone(), level).await?;
+            match written {
+                WrittenBack::Done => {}
+                WrittenBack::Overtaken => return Ok(Answer::Overtaken(record)),
+                WrittenBack::Barred => return Ok(Answer::Barred),
+            }
         }
-        if newest.differ || !self.lasts(attempt, newest.covered_at).await? {
-            self.write_back(attempt, record.clone()).await?;
-        }
-        Ok(Some(record))
+        Ok(Answer::Sure(Some(record)))
     }
 
     /// Whether a record that the read set agrees on is found by reads of the other set too, if there

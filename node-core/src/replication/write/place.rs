@@ -146,7 +146,7 @@ impl Serving {
                 Ok(Response::Put(PutOutcome::Superseded { version })) => {
                     Placed::Superseded(version)
                 }
-                Ok(Response::Put(PutOutcome::Promised { version })) if stamp == Stamp::Own => {
+                Ok(Response::Put(PutOutcome::Promised { version })) if stamp != Stamp::Client => {
                     Placed::Promised(version)
                 }
                 Ok(Response::Put(PutOutcome::Promised { .. })) => {
@@ -167,6 +167,7 @@ impl Serving {
         let mut last_error: Option<RpcError> = None;
         let mut winner: Option<Version> = None;
         let mut taken = false;
+        let mut promised: Option<Version> = None;
         while let Some((node, answer)) = answers.next().await {
             match answer {
                 Ok(PutOutcome::Accepted { incarnation, voting, known }) => {
@@ -187,6 +188,7 @@ impl Serving {
                         self.rest_behind(answers).await;
                         return Ok(Placed::Promised(version));
                     }
+                    promised = promised.max(Some(version));
                     tally.fail(&node);
                     last_error = Some(under_promise());
                 }
@@ -219,6 +221,9 @@ impl Serving {
             if outcome == Outcome::Impossible {
                 break;
             }
+        }
+        if let (Stamp::WriteBack, Some(version)) = (stamp, promised) {
+            return Ok(Placed::Promised(version));
         }
         let (got, need) = tally.progress();
         if tally.lacks_judges() {
