@@ -31,7 +31,7 @@ use crate::{
     identity::IdentityKeeper,
     links::Links,
     membership::Membership,
-    replication::Serving,
+    replication::{Change, Serving},
     snapshotter::Snapshotter,
 };
 
@@ -222,8 +222,8 @@ impl Replica {
                 self.not_stale(epoch)?;
                 self.stat(partition, &keys, merged).await
             }
-            Request::Change { partition, condition, record } => {
-                self.change(partition, condition, record).await
+            Request::Change { partition, condition, edit, record } => {
+                self.change(partition, Change::new(condition, record).edited(edit)).await
             }
             Request::Tail { partition, after, incarnation, puller, puller_incarnation } => {
                 self.exists(partition)?;

@@ -5,7 +5,7 @@ mod common;
 use std::{sync::Arc, time::Duration};
 
 use common::{Cluster, get, key, one_bucket, put};
-use tako_flatbuf::{ChangeOutcome, Condition, Record, RecordHead};
+use tako_flatbuf::{ChangeOutcome, Condition, Edit, Misfit, Record, RecordHead};
 use tako_node_core::replication::{Change, Read, RequestError, Serving};
 use tako_types::{Kind, Version};
 
@@ -29,7 +29,7 @@ async fn change(
 
 async fn done(serving: &Serving, name: &str, condition: Condition, value: &str) -> Version {
     match change(serving, name, condition, value).await {
-        Ok(ChangeOutcome::Done { version }) => version,
+        Ok(ChangeOutcome::Done { version, .. }) => version,
         other => panic!("{other:?}"),
     }
 }
@@ -63,7 +63,7 @@ async fn each_condition_holds_when_it_should_whoever_is_asked() {
         assert_eq!(fails(serving, k, OneOf(vec![second])).await, Some(third));
         let gone = Change::new(OneOf(vec![third]), template(k, Kind::Tombstone, "", 0));
         let gone = serving.change(&gone, DEADLINE).await.expect("deleted");
-        assert!(matches!(gone, ChangeOutcome::Done { version } if third < version));
+        assert!(matches!(gone, ChangeOutcome::Done { version, .. } if third < version));
         assert_eq!(get(serving, k).await.expect("read"), None);
         assert_eq!(fails(serving, k, Present).await, None);
         // What has expired is no value.
@@ -94,7 +94,7 @@ async fn count_up(serving: Arc<Serving>, times: usize) -> (usize, usize) {
         match change(&serving, "k", condition, &(value + 1).to_string()).await {
             Ok(ChangeOutcome::Done { .. }) => sure += 1,
             Ok(ChangeOutcome::Unknown { .. }) => unsure += 1,
-            Ok(ChangeOutcome::Fails { .. }) | Err(_) => {}
+            Ok(ChangeOutcome::Fails { .. } | ChangeOutcome::Cannot(_)) | Err(_) => {}
         }
     }
     (sure, unsure)
@@ -131,6 +131,54 @@ async fn nothing_is_counted_twice_or_lost_when_all_count_at_once() {
     let counted = counted(&cluster, "n1").await;
     assert!((sure..=120).contains(&counted), "{sure} sure, {unsure} not: {counted}");
     assert!(unsure < 12, "{unsure} are unknown");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_number_is_changed_where_it_is_and_each_is_told_its_own() {
+    let mut cluster = Cluster::started(&one_bucket(3), &THREE).await;
+    let proxy = cluster.proxy("p1").await;
+    let mut askers: Vec<Arc<Serving>> =
+        THREE.iter().map(|id| cluster.node(id).serving.clone()).collect();
+    askers.push(proxy.serving.clone());
+    let counting = askers.into_iter().map(|serving| {
+        tokio::spawn(async move {
+            let mut told = Vec::new();
+            for _ in 0..25 {
+                // Made by the first one, as 1.
+                let template = template("k", Kind::Value, "1", 0);
+                let add = Change::new(Condition::NoneOf(vec![]), template).edited(Edit::Add(1));
+                match serving.change(&add, DEADLINE).await {
+                    Ok(ChangeOutcome::Done { version, record: Some(record) }) => {
+                        assert_eq!(record.version(), version);
+                        told.push(common::text(&record).parse::<usize>().expect("a number"));
+                    }
+                    // On a busy machine another process may make changes as well.
+                    Ok(ChangeOutcome::Unknown { .. }) | Err(_) => told.push(0),
+                    other => panic!("{other:?}"),
+                }
+            }
+            told
+        })
+    });
+    let mut all: Vec<usize> = Vec::new();
+    for one in counting.collect::<Vec<_>>() {
+        all.extend(one.await.expect("no panic"));
+    }
+    let unsure = all.iter().filter(|number| **number == 0).count();
+    let (count, serving) = (counted(&cluster, "n1").await, cluster.serving("n2"));
+    all.retain(|number| *number > 0);
+    all.sort_unstable();
+    assert!((all.len()..=all.len() + unsure).contains(&count), "{count}, {unsure} unsure");
+    assert!(all.windows(2).all(|two| two[0] < two[1]), "no number was told twice: {all:?}");
+    assert!(unsure < 10, "{unsure} are unknown");
+    let append = Change::new(Condition::Present, template("k", Kind::Value, "x", 0));
+    let appended = serving.change(&append.edited(Edit::Append), DEADLINE).await;
+    assert!(matches!(appended, Ok(ChangeOutcome::Done { record: None, .. })), "{appended:?}");
+    let add =
+        Change::new(Condition::Present, template("k", Kind::Value, "", 0)).edited(Edit::Add(1));
+    let refused = serving.change(&add, DEADLINE).await.expect("an answer");
+    assert_eq!(refused, ChangeOutcome::Cannot(Misfit::NoNumber));
+    assert_eq!(get(serving, "k").await.expect("read"), Some(format!("{count}x")));
 }
 
 #[tokio::test(flavor = "multi_thread")]

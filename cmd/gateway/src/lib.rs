@@ -1,12 +1,14 @@
-//! The ways in for clients. Today: HTTP on nodes and proxies.
+//! The ways in for clients: HTTP and the memcached protocols, on nodes and proxies.
 //!
 //! ```text
 //! server (connections) ─► http (routes) ─► key, headers, body ─► replication::Serving ─► answer
+//! memcached (connections) ─► text, binary ─► operations ───────► replication::Serving ─► answer
 //! ```
 //! Owns what is a client's mistake and how it is told; knows nothing of replicas. Errors become
-//! HTTP in one place (`http/problem.rs`). Calls: tako-node-core. Called by: cmd/tako.
+//! HTTP in one place (`http/problem.rs`), and lines in one (`memcached/execute.rs`). Calls: tako-node-core. Called by: cmd/tako.
 
 mod http;
+mod memcached;
 mod server;
 mod stream;
 
@@ -16,6 +18,7 @@ use tako_node_core::replication::Serving;
 use tokio::sync::Semaphore;
 
 pub use http::fuzz;
+pub use memcached::{fuzz as memcached_fuzz, serve_memcached};
 pub use server::serve;
 
 /// Bounds of one gateway.
@@ -48,7 +51,7 @@ pub struct Gateway {
     serving: Arc<Serving>,
     options: GatewayOptions,
     /// In units of [`BODY_UNIT`].
-    body_budget: Semaphore,
+    body_budget: Arc<Semaphore>,
 }
 
 /// Longest head of a request, and longest piece of a body taken at once: what one connection
@@ -68,7 +71,7 @@ impl Gateway {
     pub fn new(serving: Arc<Serving>, options: GatewayOptions) -> Arc<Self> {
         // One greatest body must always fit.
         let bytes = options.body_bytes_max.max(tako_types::limits::VALUE_BYTES_MAX_LIMIT);
-        let body_budget = Semaphore::new(bytes / BODY_UNIT + 1);
+        let body_budget = Arc::new(Semaphore::new(bytes / BODY_UNIT + 1));
         Arc::new(Self { serving, options, body_budget })
     }
 }

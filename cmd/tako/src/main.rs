@@ -15,6 +15,7 @@ mod old_names;
 mod signals;
 #[cfg(feature = "sim")]
 mod sim;
+mod ways_in;
 
 use std::{
     io::{self, Write as _},

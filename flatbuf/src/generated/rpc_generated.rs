@@ -4439,6 +4439,9 @@ impl<'a> ChangeRequest<'a> {
   pub const VT_PARTITION: ::flatbuffers::VOffsetT = 4;
   pub const VT_CONDITION: ::flatbuffers::VOffsetT = 6;
   pub const VT_VERSIONS: ::flatbuffers::VOffsetT = 8;
+  pub const VT_TOKEN: ::flatbuffers::VOffsetT = 10;
+  pub const VT_EDIT: ::flatbuffers::VOffsetT = 12;
+  pub const VT_AMOUNT: ::flatbuffers::VOffsetT = 14;
 
   #[inline]
   pub unsafe fn init_from_table(table: ::flatbuffers::Table<'a>) -> Self {
@@ -4450,8 +4453,11 @@ impl<'a> ChangeRequest<'a> {
     args: &'args ChangeRequestArgs<'args>
   ) -> ::flatbuffers::WIPOffset<ChangeRequest<'bldr>> {
     let mut builder = ChangeRequestBuilder::new(_fbb);
+    builder.add_amount(args.amount);
+    builder.add_token(args.token);
     if let Some(x) = args.versions { builder.add_versions(x); }
     builder.add_partition(args.partition);
+    builder.add_edit(args.edit);
     builder.add_condition(args.condition);
     builder.finish()
   }
@@ -4478,6 +4484,27 @@ impl<'a> ChangeRequest<'a> {
     // which contains a valid value in this slot
     unsafe { self._tab.get::<::flatbuffers::ForwardsUOffset<::flatbuffers::Vector<'a, VersionPair>>>(ChangeRequest::VT_VERSIONS, None)}
   }
+  #[inline]
+  pub fn token(&self) -> u64 {
+    // Safety:
+    // Created from valid Table for this object
+    // which contains a valid value in this slot
+    unsafe { self._tab.get::<u64>(ChangeRequest::VT_TOKEN, Some(0)).unwrap()}
+  }
+  #[inline]
+  pub fn edit(&self) -> u8 {
+    // Safety:
+    // Created from valid Table for this object
+    // which contains a valid value in this slot
+    unsafe { self._tab.get::<u8>(ChangeRequest::VT_EDIT, Some(0)).unwrap()}
+  }
+  #[inline]
+  pub fn amount(&self) -> u64 {
+    // Safety:
+    // Created from valid Table for this object
+    // which contains a valid value in this slot
+    unsafe { self._tab.get::<u64>(ChangeRequest::VT_AMOUNT, Some(0)).unwrap()}
+  }
 }
 
 impl ::flatbuffers::Verifiable for ChangeRequest<'_> {
@@ -4489,6 +4516,9 @@ impl ::flatbuffers::Verifiable for ChangeRequest<'_> {
      .visit_field::<u16>("partition", Self::VT_PARTITION, false)?
      .visit_field::<u8>("condition", Self::VT_CONDITION, false)?
      .visit_field::<::flatbuffers::ForwardsUOffset<::flatbuffers::Vector<'_, VersionPair>>>("versions", Self::VT_VERSIONS, false)?
+     .visit_field::<u64>("token", Self::VT_TOKEN, false)?
+     .visit_field::<u8>("edit", Self::VT_EDIT, false)?
+     .visit_field::<u64>("amount", Self::VT_AMOUNT, false)?
      .finish();
     Ok(())
   }
@@ -4497,6 +4527,9 @@ pub struct ChangeRequestArgs<'a> {
     pub partition: u16,
     pub condition: u8,
     pub versions: Option<::flatbuffers::WIPOffset<::flatbuffers::Vector<'a, VersionPair>>>,
+    pub token: u64,
+    pub edit: u8,
+    pub amount: u64,
 }
 impl<'a> Default for ChangeRequestArgs<'a> {
   #[inline]
@@ -4505,6 +4538,9 @@ impl<'a> Default for ChangeRequestArgs<'a> {
       partition: 0,
       condition: 0,
       versions: None,
+      token: 0,
+      edit: 0,
+      amount: 0,
     }
   }
 }
@@ -4527,6 +4563,18 @@ impl<'a: 'b, 'b, A: ::flatbuffers::Allocator + 'a> ChangeRequestBuilder<'a, 'b, 
     self.fbb_.push_slot_always::<::flatbuffers::WIPOffset<_>>(ChangeRequest::VT_VERSIONS, versions);
   }
   #[inline]
+  pub fn add_token(&mut self, token: u64) {
+    self.fbb_.push_slot::<u64>(ChangeRequest::VT_TOKEN, token, 0);
+  }
+  #[inline]
+  pub fn add_edit(&mut self, edit: u8) {
+    self.fbb_.push_slot::<u8>(ChangeRequest::VT_EDIT, edit, 0);
+  }
+  #[inline]
+  pub fn add_amount(&mut self, amount: u64) {
+    self.fbb_.push_slot::<u64>(ChangeRequest::VT_AMOUNT, amount, 0);
+  }
+  #[inline]
   pub fn new(_fbb: &'b mut ::flatbuffers::FlatBufferBuilder<'a, A>) -> ChangeRequestBuilder<'a, 'b, A> {
     let start = _fbb.start_table();
     ChangeRequestBuilder {
@@ -4547,6 +4595,9 @@ impl ::core::fmt::Debug for ChangeRequest<'_> {
       ds.field("partition", &self.partition());
       ds.field("condition", &self.condition());
       ds.field("versions", &self.versions());
+      ds.field("token", &self.token());
+      ds.field("edit", &self.edit());
+      ds.field("amount", &self.amount());
       ds.finish()
   }
 }
@@ -4569,6 +4620,7 @@ impl<'a> ChangeAnswer<'a> {
   pub const VT_OUTCOME: ::flatbuffers::VOffsetT = 4;
   pub const VT_VERSION: ::flatbuffers::VOffsetT = 6;
   pub const VT_REASON: ::flatbuffers::VOffsetT = 8;
+  pub const VT_MISFIT: ::flatbuffers::VOffsetT = 10;
 
   #[inline]
   pub unsafe fn init_from_table(table: ::flatbuffers::Table<'a>) -> Self {
@@ -4582,6 +4634,7 @@ impl<'a> ChangeAnswer<'a> {
     let mut builder = ChangeAnswerBuilder::new(_fbb);
     if let Some(x) = args.reason { builder.add_reason(x); }
     if let Some(x) = args.version { builder.add_version(x); }
+    builder.add_misfit(args.misfit);
     builder.add_outcome(args.outcome);
     builder.finish()
   }
@@ -4608,6 +4661,13 @@ impl<'a> ChangeAnswer<'a> {
     // which contains a valid value in this slot
     unsafe { self._tab.get::<::flatbuffers::ForwardsUOffset<&str>>(ChangeAnswer::VT_REASON, None)}
   }
+  #[inline]
+  pub fn misfit(&self) -> u8 {
+    // Safety:
+    // Created from valid Table for this object
+    // which contains a valid value in this slot
+    unsafe { self._tab.get::<u8>(ChangeAnswer::VT_MISFIT, Some(0)).unwrap()}
+  }
 }
 
 impl ::flatbuffers::Verifiable for ChangeAnswer<'_> {
@@ -4619,6 +4679,7 @@ impl ::flatbuffers::Verifiable for ChangeAnswer<'_> {
      .visit_field::<u8>("outcome", Self::VT_OUTCOME, false)?
      .visit_field::<VersionPair>("version", Self::VT_VERSION, false)?
      .visit_field::<::flatbuffers::ForwardsUOffset<&str>>("reason", Self::VT_REASON, false)?
+     .visit_field::<u8>("misfit", Self::VT_MISFIT, false)?
      .finish();
     Ok(())
   }
@@ -4627,6 +4688,7 @@ pub struct ChangeAnswerArgs<'a> {
     pub outcome: u8,
     pub version: Option<&'a VersionPair>,
     pub reason: Option<::flatbuffers::WIPOffset<&'a str>>,
+    pub misfit: u8,
 }
 impl<'a> Default for ChangeAnswerArgs<'a> {
   #[inline]
@@ -4635,6 +4697,7 @@ impl<'a> Default for ChangeAnswerArgs<'a> {
       outcome: 0,
       version: None,
       reason: None,
+      misfit: 0,
     }
   }
 }
@@ -4657,6 +4720,10 @@ impl<'a: 'b, 'b, A: ::flatbuffers::Allocator + 'a> ChangeAnswerBuilder<'a, 'b, A
     self.fbb_.push_slot_always::<::flatbuffers::WIPOffset<_>>(ChangeAnswer::VT_REASON, reason);
   }
   #[inline]
+  pub fn add_misfit(&mut self, misfit: u8) {
+    self.fbb_.push_slot::<u8>(ChangeAnswer::VT_MISFIT, misfit, 0);
+  }
+  #[inline]
   pub fn new(_fbb: &'b mut ::flatbuffers::FlatBufferBuilder<'a, A>) -> ChangeAnswerBuilder<'a, 'b, A> {
     let start = _fbb.start_table();
     ChangeAnswerBuilder {
@@ -4677,6 +4744,7 @@ impl ::core::fmt::Debug for ChangeAnswer<'_> {
       ds.field("outcome", &self.outcome());
       ds.field("version", &self.version());
       ds.field("reason", &self.reason());
+      ds.field("misfit", &self.misfit());
       ds.finish()
   }
 }

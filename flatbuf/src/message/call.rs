@@ -9,8 +9,8 @@ use flatbuffers::{FlatBufferBuilder, UnionWIPOffset, VerifierOptions, WIPOffset}
 use tako_types::limits::{FRAME_HEAD_BYTES_MAX, TAIL_ENTRIES_MAX};
 
 use super::{
-    CallHead, PrepareOutcome, Request, Response, conditional, gossip, hello, read, scrub, standing,
-    step, tail, tail::TailFields, write,
+    CallHead, ChangeOutcome, PrepareOutcome, Request, Response, conditional, gossip, hello, read,
+    scrub, standing, step, tail, tail::TailFields, write,
 };
 use crate::{
     Record,
@@ -57,7 +57,8 @@ pub(crate) fn encode_response(id: u64, answer: &Answer) -> Result<Frame, WireErr
     let attachments = match answer {
         Ok(
             Response::Get { record, .. }
-            | Response::Prepare(PrepareOutcome::Promised { record, .. }),
+            | Response::Prepare(PrepareOutcome::Promised { record, .. })
+            | Response::Change(ChangeOutcome::Done { record, .. }),
         ) => record.iter().map(|it| it.bytes().clone()).collect(),
         Ok(Response::Fetch { records, .. }) => {
             records.iter().map(|record| record.bytes().clone()).collect()
@@ -177,8 +178,8 @@ fn write_request(builder: &mut FlatBufferBuilder<'_>, request: &Request) -> Body
         Request::Accept { partition, base, record: _ } => {
             (Body::AcceptRequest, conditional::write_accept_request(builder, *partition, *base))
         }
-        Request::Change { partition, condition, record: _ } => {
-            let body = conditional::write_change_request(builder, *partition, condition);
+        Request::Change { partition, condition, edit, record: _ } => {
+            let body = conditional::write_change_request(builder, *partition, condition, *edit);
             (Body::ChangeRequest, body)
         }
         Request::Get { partition, key } => {
@@ -334,6 +335,10 @@ fn read_response(
         let record = if attachments.is_empty() { None } else { Some(one_record(attachments)?) };
         return conditional::read_prepare_answer(table, record);
     }
+    if let Some(table) = head.body_as_change_answer() {
+        let record = if attachments.is_empty() { None } else { Some(one_record(attachments)?) };
+        return conditional::read_change_answer(table, record);
+    }
     if let Some(table) = head.body_as_fetch_answer() {
         let records: Result<Vec<_>, _> = attachments.into_iter().map(Record::decode).collect();
         return Ok(tail::read_fetch_answer(table, records?));
@@ -368,8 +373,6 @@ fn read_response(
         scrub::read_answer(table)
     } else if let Some(table) = head.body_as_audit_answer() {
         Ok(scrub::read_audit_answer(table))
-    } else if let Some(table) = head.body_as_change_answer() {
-        Ok(conditional::read_change_answer(table))
     } else {
         Err(WireError::Body { found: head.body_type().0 })
     }

@@ -10,7 +10,7 @@ use tako_types::{
 };
 
 use super::{
-    ChangeOutcome, Condition, PrepareOutcome, PutOutcome, Request, Response,
+    ChangeOutcome, Condition, Edit, Misfit, PrepareOutcome, PutOutcome, Request, Response,
     list::{
         Builder, read_key, read_nodes, read_version, slice_of, write_bytes, write_nodes,
         write_version,
@@ -113,23 +113,42 @@ const ABSENT: u8 = 0;
 const PRESENT: u8 = 1;
 const ONE_OF: u8 = 2;
 const NONE_OF: u8 = 3;
+const TOKEN: u8 = 4;
+
+const WRITE: u8 = 0;
+const APPEND: u8 = 1;
+const PREPEND: u8 = 2;
+const ADD: u8 = 3;
+const SUBTRACT: u8 = 4;
+const TOUCH: u8 = 5;
 
 pub(super) fn write_change_request(
     builder: &mut Builder<'_>,
     partition: PartitionId,
     condition: &Condition,
+    edit: Edit,
 ) -> WIPOffset<UnionWIPOffset> {
-    let (condition, versions) = match condition {
-        Condition::Absent => (ABSENT, None),
-        Condition::Present => (PRESENT, None),
-        Condition::OneOf(versions) => (ONE_OF, Some(versions)),
-        Condition::NoneOf(versions) => (NONE_OF, Some(versions)),
+    let (condition, versions, token) = match condition {
+        Condition::Absent => (ABSENT, None, 0),
+        Condition::Present => (PRESENT, None, 0),
+        Condition::OneOf(versions) => (ONE_OF, Some(versions), 0),
+        Condition::NoneOf(versions) => (NONE_OF, Some(versions), 0),
+        Condition::Token(token) => (TOKEN, None, *token),
+    };
+    let (edit, amount) = match edit {
+        Edit::Write => (WRITE, 0),
+        Edit::Append => (APPEND, 0),
+        Edit::Prepend => (PREPEND, 0),
+        Edit::Add(amount) => (ADD, amount),
+        Edit::Subtract(amount) => (SUBTRACT, amount),
+        Edit::Touch => (TOUCH, 0),
     };
     let versions = versions.map(|versions| {
         let pairs: Vec<_> = versions.iter().copied().map(write_version).collect();
         builder.create_vector(&pairs)
     });
-    let args = ChangeRequestArgs { partition: partition.0, condition, versions };
+    let args =
+        ChangeRequestArgs { partition: partition.0, condition, versions, token, edit, amount };
     ChangeRequest::create(builder, &args).as_union_value()
 }
 
@@ -148,38 +167,66 @@ pub(super) fn read_change_request(
         PRESENT => Condition::Present,
         ONE_OF => Condition::OneOf(versions),
         NONE_OF => Condition::NoneOf(versions),
+        TOKEN => Condition::Token(table.token()),
         _ => return Err(WireError::Field { field: "condition" }),
     };
-    Ok(Request::Change { partition: PartitionId(table.partition()), condition, record })
+    let edit = match table.edit() {
+        WRITE => Edit::Write,
+        APPEND => Edit::Append,
+        PREPEND => Edit::Prepend,
+        ADD => Edit::Add(table.amount()),
+        SUBTRACT => Edit::Subtract(table.amount()),
+        TOUCH => Edit::Touch,
+        _ => return Err(WireError::Field { field: "edit" }),
+    };
+    Ok(Request::Change { partition: PartitionId(table.partition()), condition, edit, record })
 }
 
 const DONE: u8 = 0;
 const FAILS: u8 = 1;
 const UNKNOWN: u8 = 2;
+const CANNOT: u8 = 3;
 
+const NO_NUMBER: u8 = 0;
+const TOO_LONG: u8 = 1;
+
+/// The record is the caller's to attach.
 pub(super) fn write_change_answer(
     builder: &mut Builder<'_>,
     outcome: &ChangeOutcome,
 ) -> WIPOffset<UnionWIPOffset> {
-    let (outcome, version, reason) = match outcome {
-        ChangeOutcome::Done { version } => (DONE, Some(*version), None),
-        ChangeOutcome::Fails { version } => (FAILS, *version, None),
-        ChangeOutcome::Unknown { reason } => (UNKNOWN, None, Some(reason)),
+    let (outcome, version, reason, misfit) = match outcome {
+        ChangeOutcome::Done { version, record: _ } => (DONE, Some(*version), None, 0),
+        ChangeOutcome::Fails { version } => (FAILS, *version, None, 0),
+        ChangeOutcome::Unknown { reason } => (UNKNOWN, None, Some(reason), 0),
+        ChangeOutcome::Cannot(Misfit::NoNumber) => (CANNOT, None, None, NO_NUMBER),
+        ChangeOutcome::Cannot(Misfit::TooLong) => (CANNOT, None, None, TOO_LONG),
     };
     let reason = reason.map(|reason| builder.create_string(reason));
     let version = version.map(write_version);
-    let args = ChangeAnswerArgs { outcome, version: version.as_ref(), reason };
+    let args = ChangeAnswerArgs { outcome, version: version.as_ref(), reason, misfit };
     ChangeAnswer::create(builder, &args).as_union_value()
 }
 
 /// What a later release may answer besides is not known to have been done or not.
-pub(super) fn read_change_answer(table: ChangeAnswer<'_>) -> Response {
+pub(super) fn read_change_answer(
+    table: ChangeAnswer<'_>,
+    record: Option<Record>,
+) -> Result<Response, WireError> {
     let version = table.version().map(|pair| read_version(Some(pair)));
-    Response::Change(match (table.outcome(), version) {
-        (DONE, Some(version)) => ChangeOutcome::Done { version },
-        (FAILS, version) => ChangeOutcome::Fails { version },
+    let outcome = match (table.outcome(), version, table.misfit()) {
+        (DONE, Some(version), _) => {
+            return Ok(Response::Change(ChangeOutcome::Done { version, record }));
+        }
+        (FAILS, version, _) => ChangeOutcome::Fails { version },
+        (CANNOT, _, NO_NUMBER) => ChangeOutcome::Cannot(Misfit::NoNumber),
+        (CANNOT, _, TOO_LONG) => ChangeOutcome::Cannot(Misfit::TooLong),
         _ => ChangeOutcome::Unknown { reason: table.reason().unwrap_or_default().to_owned() },
-    })
+    };
+    match record {
+        None => Ok(Response::Change(outcome)),
+        Some(_) => Err(WireError::Lengths { what: "number of attachments" }),
+    }
 }
 
 pub(super) fn write_accept_answer(

@@ -59,7 +59,11 @@ fn step(missed: Option<Vec<u64>>) -> StepAnnouncement {
 }
 
 fn change(condition: Condition) -> Request {
-    Request::Change { partition: PartitionId(9), condition, record: record("k", b"value") }
+    edited(condition, Edit::Write)
+}
+
+fn edited(condition: Condition, edit: Edit) -> Request {
+    Request::Change { partition: PartitionId(9), condition, edit, record: record("k", b"value") }
 }
 
 /// Every request, and every shape of those that have several.
@@ -111,6 +115,12 @@ fn requests() -> Vec<(&'static str, Request)> {
         ("change-present", change(Condition::Present)),
         ("change-one-of", change(Condition::OneOf(vec![Version { micros: 5, origin: 6 }]))),
         ("change-none-of", change(Condition::NoneOf(vec![]))),
+        ("change-token", change(Condition::Token(u64::MAX))),
+        ("change-append", edited(Condition::Present, Edit::Append)),
+        ("change-prepend", edited(Condition::Present, Edit::Prepend)),
+        ("change-add", edited(Condition::Present, Edit::Add(7))),
+        ("change-subtract", edited(Condition::Present, Edit::Subtract(7))),
+        ("change-touch", edited(Condition::Present, Edit::Touch)),
         ("get", Request::Get { partition, key: key("k") }),
         ("stat", Request::Stat { partition, keys: keys.clone(), merged: true }),
         ("stat-none", Request::Stat { partition, keys: vec![], merged: false }),
@@ -262,7 +272,13 @@ fn answers() -> Vec<(&'static str, Answer)> {
         ("accept-accepted", Ok(Response::Accept(accepted.clone()))),
         ("accept-superseded", Ok(Response::Accept(PutOutcome::Superseded { version }))),
         ("accept-promised", Ok(Response::Accept(PutOutcome::Promised { version }))),
-        ("change-done", Ok(Response::Change(ChangeOutcome::Done { version }))),
+        ("change-done", Ok(Response::Change(ChangeOutcome::Done { version, record: None }))),
+        (
+            "change-done-record",
+            Ok(Response::Change(ChangeOutcome::Done { version, record: Some(record("k", b"8")) })),
+        ),
+        ("change-no-number", Ok(Response::Change(ChangeOutcome::Cannot(Misfit::NoNumber)))),
+        ("change-too-long", Ok(Response::Change(ChangeOutcome::Cannot(Misfit::TooLong)))),
         ("change-fails", Ok(Response::Change(ChangeOutcome::Fails { version: Some(version) }))),
         ("change-fails-none", Ok(Response::Change(ChangeOutcome::Fails { version: None }))),
         ("change-unknown", Ok(Response::Change(ChangeOutcome::Unknown { reason: "x".into() }))),

@@ -70,6 +70,9 @@ pub enum Request {
         /// The condition.
         condition: Condition,
         /// What to write; its version counts for nothing.
+        /// From what is there to what is written.
+        edit: Edit,
+        /// What to write, or with; under no version yet.
         record: Record,
     },
     /// The replica's whole vote; reads the snapshot where needed.
@@ -303,6 +306,8 @@ pub enum Condition {
     OneOf(Vec<Version>),
     /// There is none with one of these versions; at most `CONDITION_VERSIONS_MAX`.
     NoneOf(Vec<Version>),
+    /// There is one whose version has this [`Version::token`].
+    Token(u64),
 }
 
 impl Condition {
@@ -314,8 +319,43 @@ impl Condition {
             Self::Present => live.is_some(),
             Self::OneOf(versions) => live.is_some_and(|live| versions.contains(&live)),
             Self::NoneOf(versions) => live.is_none_or(|live| !versions.contains(&live)),
+            Self::Token(token) => live.is_some_and(|live| live.token() == *token),
         }
     }
+}
+
+/// How a change makes what is written. Where there is no value, the record is written as it is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Edit {
+    /// The record.
+    Write,
+    /// Its value behind what is there.
+    Append,
+    /// Its value before what is there.
+    Prepend,
+    /// What is there as a decimal number, and this much more, modulo 2^64.
+    Add(u64),
+    /// What is there as a decimal number, and this much less, at least 0.
+    Subtract(u64),
+    /// What is there, with the record's time of expiry.
+    Touch,
+}
+
+impl Edit {
+    /// Whether who asked is told the record that was made: it is another than what was sent, and wanted.
+    #[must_use]
+    pub fn tells(self) -> bool {
+        matches!(self, Self::Add(_) | Self::Subtract(_) | Self::Touch)
+    }
+}
+
+/// Why what is there cannot be edited so; nothing was changed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Misfit {
+    /// It is no decimal number below 2^64.
+    NoNumber,
+    /// The value would be longer than the cluster allows.
+    TooLong,
 }
 
 /// What a change came to.
@@ -325,7 +365,11 @@ pub enum ChangeOutcome {
     Done {
         /// The record's version.
         version: Version,
+        /// The record, where the edit tells it.
+        record: Option<Record>,
     },
+    /// The condition holds, and what is there cannot be edited so.
+    Cannot(Misfit),
     /// The condition does not hold; nothing was changed.
     Fails {
         /// Of the value that there is; `None` for none.

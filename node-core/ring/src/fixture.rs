@@ -29,6 +29,7 @@ pub(crate) fn deployment(names: &[(String, f64)], k: usize) -> Deployment {
                 id: format!("n-{name}").as_str().into(),
                 host: "h".into(),
                 http_port: None,
+                memcached_port: None,
                 rpc_port: 1,
                 zone: None,
             }],

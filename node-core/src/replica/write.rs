@@ -12,7 +12,7 @@ use std::{
 };
 
 use parking_lot::Mutex;
-use tako_flatbuf::{Condition, NodeState, PrepareOutcome, PutOutcome, Record, Response, RpcError};
+use tako_flatbuf::{NodeState, PrepareOutcome, PutOutcome, Record, Response, RpcError};
 use tako_types::{ErrorKind, PartitionId, StoredKey, Version, limits::REQUEST_DEADLINE};
 use tokio::sync::Notify;
 
@@ -147,10 +147,9 @@ impl Replica {
     pub(super) async fn change(
         &self,
         p: PartitionId,
-        condition: Condition,
-        record: Record,
+        change: Change,
     ) -> Result<Response, RpcError> {
-        if record.key().partition(self.engine.partitions_log2()) != p {
+        if change.key().partition(self.engine.partitions_log2()) != p {
             return Err(RpcError::new(ErrorKind::Invalid, "the key is of another partition"));
         }
         let serving = self.serving.get().and_then(Weak::upgrade);
@@ -158,7 +157,6 @@ impl Replica {
             RpcError::nothing_done(format!("{} does not serve now", self.engine.node()))
         })?;
         // On the heap: every call's future would be as large. The caller's deadline comes first.
-        let change = Change::new(condition, record);
         let changed = Box::pin(serving.change_here(&change, REQUEST_DEADLINE)).await;
         changed.map(Response::Change).map_err(RequestError::of_change)
     }

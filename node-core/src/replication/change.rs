@@ -22,13 +22,14 @@
 //! ([`ChangeOutcome::Unknown`]). As long as no replica can have taken it, another ballot is tried.
 //! Replica's side: `engine/conditional.rs`, docs/decisions/0006-promises.md.
 
+mod edit;
 mod rounds;
 pub(super) mod turns;
 
 use std::{sync::atomic::Ordering, time::Duration};
 
 use rounds::{Accepted, Prepared};
-use tako_flatbuf::{ChangeOutcome, Condition, Record, RecordHead, Request, Response, RpcError};
+use tako_flatbuf::{ChangeOutcome, Condition, Edit, Record, Request, Response, RpcError};
 use tako_types::{ErrorKind, NodeId, StoredKey, Version, limits::CHANGE_TRIES_MAX};
 use tokio::time::{Instant, sleep, timeout_at};
 
@@ -42,7 +43,8 @@ const PAUSE_MAX: Duration = Duration::from_millis(128);
 #[derive(Debug, Clone)]
 pub struct Change {
     condition: Condition,
-    /// What to write, under no version yet.
+    edit: Edit,
+    /// What to write, or with; under no version yet.
     template: Record,
 }
 
@@ -50,17 +52,19 @@ impl Change {
     /// Writes what `template` says where `condition` holds; the template's version counts for nothing.
     #[must_use]
     pub fn new(condition: Condition, template: Record) -> Self {
-        Self { condition, template }
+        Self { condition, edit: Edit::Write, template }
     }
 
-    fn key(&self) -> StoredKey {
+    /// As before, but edits what is there with the template.
+    #[must_use]
+    pub fn edited(self, edit: Edit) -> Self {
+        Self { edit, ..self }
+    }
+
+    /// Of what is changed.
+    #[must_use]
+    pub fn key(&self) -> StoredKey {
         self.template.key()
-    }
-
-    fn record_at(&self, version: Version) -> Record {
-        let head = RecordHead { version, ..*self.template.head() };
-        let (content_type, value) = (self.template.content_type(), self.template.value());
-        Record::encode(&self.template.key(), head, content_type, &value)
     }
 }
 
@@ -82,8 +86,8 @@ impl Serving {
             if self.links.is_local(&node) {
                 break;
             }
-            let (condition, record) = (change.condition.clone(), change.template.clone());
-            let request = Request::Change { partition, condition, record };
+            let Change { condition, edit, template: record } = change.clone();
+            let request = Request::Change { partition, condition, edit, record };
             let left = until.saturating_duration_since(Instant::now());
             match self.links.call(&node, left, request).await {
                 Ok(Response::Change(outcome)) => return Ok(outcome),
@@ -167,21 +171,27 @@ impl Serving {
             let base = held.version();
             below = below.max(base).max(ballot);
             let live = held.record.as_ref().filter(|it| it.is_live_at(self.clock.now_micros()));
-            let live = live.map(Record::version);
-            if !change.condition.holds(live) {
-                // Nobody may see later that it did not fail: what it fails for has to stay.
-                if !held.is_settled
-                    && self.get_settled(&key, until).await?.map(|it| it.version())
-                        != held.record.as_ref().map(Record::version)
-                {
-                    continue;
+            let limit = attempt.document.config.cluster.value_bytes_max;
+            let record = match change.record(live, ballot, limit) {
+                Ok(record) => record,
+                Err(refused) => {
+                    // Nobody may see later that it could be: what it fails for has to stay.
+                    if !held.is_settled
+                        && self.get_settled(&key, until).await?.map(|it| it.version())
+                            != held.record.as_ref().map(Record::version)
+                    {
+                        continue;
+                    }
+                    return Ok(refused.into());
                 }
-                return Ok(ChangeOutcome::Fails { version: live });
-            }
+            };
+            let told = change.edit.tells().then(|| record.clone());
             // Who gives this up while it is under way does not know what came of it.
             *is_out = true;
-            match self.accept_all(&mut attempt, base, change.record_at(ballot)).await? {
-                Accepted::Done => return Ok(ChangeOutcome::Done { version: ballot }),
+            match self.accept_all(&mut attempt, base, record).await? {
+                Accepted::Done => {
+                    return Ok(ChangeOutcome::Done { version: ballot, record: told });
+                }
                 Accepted::InDoubt(reason) => return Ok(unknown(reason)),
                 Accepted::ByNone { highest } => below = below.max(highest),
             }

@@ -21,6 +21,19 @@ pub struct Version {
 impl Version {
     /// Below every version that is ever issued; stands for "no record".
     pub const ZERO: Self = Self { micros: 0, origin: 0 };
+
+    /// The version in 64 bits, for clients that have room for no more (memcached's `cas unique`).
+    ///
+    /// Never 0. Two versions of a key have the same one by a chance of 2^-64.
+    #[must_use]
+    pub fn token(self) -> u64 {
+        let mix = |word: u64| {
+            let word = (word ^ (word >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+            let word = (word ^ (word >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+            word ^ (word >> 31)
+        };
+        mix(mix(self.micros).wrapping_add(self.origin)).max(1)
+    }
 }
 
 impl fmt::Display for Version {

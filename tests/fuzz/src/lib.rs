@@ -30,6 +30,7 @@ pub const TARGETS: &[Target] = &[
     Target { name: "journal_folder", holds: tako_journal::fuzz::journal_folder },
     Target { name: "identity", holds: tako_journal::fuzz::identity },
     Target { name: "http_request", holds: tako_gateway::fuzz::http_request },
+    Target { name: "memcached", holds: tako_gateway::memcached_fuzz::connection },
     Target { name: "history", holds: tako_checkers::fuzz::history },
 ];
 

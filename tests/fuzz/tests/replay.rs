@@ -72,5 +72,5 @@ macro_rules! replayed {
 
 replayed! {
     frame stream record configuration quantity published snapshot_row journal_file journal_folder
-    identity http_request history
+    identity http_request memcached history
 }

@@ -351,8 +351,11 @@ async fn change(asked: &Asked, change: &Change) -> Outcome {
         result = asked.serving.change(change, PATIENCE) => result,
     };
     match result {
-        Ok(ChangeOutcome::Done { version: done }) => Outcome::Applied { version: version(done) },
+        Ok(ChangeOutcome::Done { version: done, .. }) => {
+            Outcome::Applied { version: version(done) }
+        }
         Ok(ChangeOutcome::Fails { .. }) => Outcome::Mismatch { seen: Seen::Untold },
+        Ok(ChangeOutcome::Cannot(_)) => Outcome::Refused,
         Ok(ChangeOutcome::Unknown { .. }) => Outcome::Unknown,
         Err(_) => Outcome::Refused,
     }

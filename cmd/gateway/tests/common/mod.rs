@@ -77,6 +77,7 @@ pub struct Place {
     nodes: Vec<Arc<Node>>,
     pub clock: Arc<SkewedClock>,
     pub address: SocketAddr,
+    pub memcached: SocketAddr,
     pub shutdown: CancellationToken,
     pub served: JoinHandle<()>,
 }
@@ -104,10 +105,17 @@ impl Place {
         let node = start_node(&dir, &network, &store, &clock, "n1").await;
         let listener = TcpNetwork.listen("127.0.0.1:0").await.expect("a port");
         let address = listener.address().parse().expect("its address");
+        let lines = TcpNetwork.listen("127.0.0.1:0").await.expect("a port");
+        let memcached = lines.address().parse().expect("its address");
         let shutdown = CancellationToken::new();
         let gateway = Gateway::new(node.serving.clone(), options);
-        let served = tokio::spawn(tako_gateway::serve(listener, gateway, shutdown.clone()));
-        Self { dir, network, store, nodes: vec![node], clock, address, shutdown, served }
+        let http = tako_gateway::serve(listener, gateway.clone(), shutdown.clone());
+        let lines = tako_gateway::serve_memcached(lines, gateway, shutdown.clone());
+        let served = tokio::spawn(async {
+            tokio::join!(http, lines);
+        });
+        let nodes = vec![node];
+        Self { dir, network, store, nodes, clock, address, memcached, shutdown, served }
     }
 
     /// Starts one more node of the configuration.

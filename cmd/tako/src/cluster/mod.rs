@@ -41,6 +41,7 @@ const AFTER_HELP: &str = "\
 Examples:
   tako cluster                                   three nodes, a proxy at port 8080, data in ./var
   tako cluster examples/local_cluster.yaml -p 8080 -p 8081
+  tako cluster --memcached 11211                 memcached clients find it at port 11211 as well
   tako cluster --var /tmp/t --store s3://bucket/prefix    (with AWS_* in the environment)
 
 Without CONFIG, VAR/cluster.yaml is used, and written first if it is not there. Logs are in VAR/log,
@@ -57,6 +58,9 @@ pub(crate) struct ClusterArgs {
     /// HTTP port of a proxy; give it again for more proxies
     #[arg(short = 'p', long = "proxy", value_name = "PORT", default_value = "8080")]
     proxies: Vec<u16>,
+    /// Memcached port of the proxy; give it again for those of more proxies
+    #[arg(long, value_name = "PORT")]
+    memcached: Vec<u16>,
     /// Folder for everything the cluster writes
     #[arg(long, value_name = "DIR", default_value = "./var")]
     var: PathBuf,

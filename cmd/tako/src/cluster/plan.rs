@@ -101,17 +101,28 @@ impl Plan {
             arguments.extend(store.flat_map(|store| ["--store".into(), store.clone()]));
             let mut ports = vec![("RPC", node.rpc_address())];
             ports.extend(node.http_address().map(|address| ("HTTP", address)));
+            ports.extend(node.memcached_address().map(|address| ("memcached", address)));
             processes.push(shared.process(Role::Node, node.id.as_str(), arguments, ports));
         }
         let taken = |id: &String| processes.iter().any(|p: &Planned| p.id == *id);
         let mut ids = (1..).map(|n| format!("p{n}")).filter(|id| !taken(id));
         let proxies: Vec<_> = ids.by_ref().zip(&args.proxies).collect();
-        for (id, port) in proxies {
+        if proxies.len() < args.memcached.len() {
+            let text = "--memcached is given more often than --proxy: each is a proxy's";
+            return Err(Failure::invalid(text));
+        }
+        let memcached = args.memcached.iter().map(Some).chain(std::iter::repeat(None));
+        for ((id, port), memcached) in proxies.into_iter().zip(memcached) {
             let mut arguments = vec!["--id".into(), id.clone()];
             arguments.extend(shared.source.clone());
             arguments.extend(["--port".into(), port.to_string()]);
-            let address = Address { host: "127.0.0.1".into(), port: *port };
-            processes.push(shared.process(Role::Proxy, &id, arguments, vec![("HTTP", address)]));
+            let here = |port: &u16| Address { host: "127.0.0.1".into(), port: *port };
+            let mut ports = vec![("HTTP", here(port))];
+            if let Some(port) = memcached {
+                arguments.extend(["--memcached-port".into(), port.to_string()]);
+                ports.push(("memcached", here(port)));
+            }
+            processes.push(shared.process(Role::Proxy, &id, arguments, ports));
         }
         let mut seen = HashMap::new();
         for process in &processes {

@@ -5,8 +5,6 @@
 use std::{process::ExitCode, sync::Arc, time::Duration};
 
 use clap::Args;
-use tako_flatbuf::Listener;
-use tako_gateway::{Gateway, GatewayOptions};
 use tako_journal::{Blocking, FsDisk};
 use tako_node_core::node::{JOURNAL_FILE_BYTES, Node, NodeError, NodeOptions};
 use tako_snapshot::{Store, StoreSettings};
@@ -16,9 +14,10 @@ use super::seed;
 use crate::{
     arguments::{ProcessArgs, SourceArgs, host_and_port},
     failure::Failure,
-    listen::{self, GuardedTcp, Instead},
+    listen::{GuardedTcp, Instead},
     low_priority::LowPriority,
     signals,
+    ways_in::WaysIn,
 };
 
 const AFTER_HELP: &str = "\
@@ -53,6 +52,9 @@ pub(crate) struct NodeArgs {
     /// HTTP port, instead of the configured one
     #[arg(long, value_name = "HTTP")]
     port: Option<u16>,
+    /// Port for memcached clients, instead of the configured one
+    #[arg(long, value_name = "PORT")]
+    memcached_port: Option<u16>,
     /// Listen at this host's address, though others reach the node at the configured one
     #[arg(long, value_name = "HOST")]
     listen: Option<String>,
@@ -98,40 +100,33 @@ pub(crate) async fn run(args: NodeArgs) -> Result<ExitCode, Failure> {
         Err(error) => return Err(error.into()),
     };
     looks.pass_to(node.look.clone());
-    let listener = match http(&node, &id, args.port, instead.host, insecure).await {
-        Ok(listener) => listener,
+    let ports = (args.port, args.memcached_port);
+    let ways_in = match ways_in(&node, &id, ports, instead.host, insecure).await {
+        Ok(ways_in) => ways_in,
         Err(failure) => {
             node.stop().await;
             return Err(failure);
         }
     };
-    match listener {
-        Some(listener) => {
-            tracing::info!(node = %id, http = listener.address(), "node listens");
-            let gateway = Gateway::new(node.serving.clone(), GatewayOptions::default());
-            tako_gateway::serve(listener, gateway, shutdown).await;
-        }
-        None => shutdown.cancelled().await,
-    }
+    tracing::info!(node = %id, %ways_in, "node listens");
+    ways_in.serve(&node.serving, &shutdown).await;
     tracing::info!("draining for at most {:?}", args.drain_timeout);
     node.drain(args.drain_timeout).await;
     tracing::info!("stopped");
     Ok(ExitCode::SUCCESS)
 }
 
-/// The HTTP port by the command line or the configuration, if there is one.
-async fn http(
+/// Opens the clients' ports by the command line or the configuration.
+async fn ways_in(
     node: &Node,
     id: &NodeId,
-    port: Option<u16>,
+    (http, memcached): (Option<u16>, Option<u16>),
     host: Option<String>,
     insecure: bool,
-) -> Result<Option<Box<dyn Listener>>, Failure> {
+) -> Result<WaysIn, Failure> {
     let current = node.config.current();
-    let Some(configured) = current.node(id) else { return Ok(None) };
+    let Some(configured) = current.node(id) else { return Ok(WaysIn::default()) };
     let host = host.unwrap_or_else(|| configured.host.clone());
-    match port.or(configured.http_port) {
-        Some(port) => listen::listen("HTTP", &host, port, insecure).await.map(Some),
-        None => Ok(None),
-    }
+    let ports = (http.or(configured.http_port), memcached.or(configured.memcached_port));
+    WaysIn::open(&host, ports, insecure).await
 }

@@ -3,7 +3,6 @@
 use std::{process::ExitCode, sync::Arc};
 
 use clap::Args;
-use tako_gateway::{Gateway, GatewayOptions};
 use tako_journal::FsDisk;
 use tako_node_core::proxy::{Proxy, ProxyOptions};
 use tako_types::{NodeId, SystemClock};
@@ -12,8 +11,9 @@ use super::seed;
 use crate::{
     arguments::{ProcessArgs, SourceArgs},
     failure::Failure,
-    listen::{self, GuardedTcp},
+    listen::GuardedTcp,
     signals,
+    ways_in::WaysIn,
 };
 
 const AFTER_HELP: &str = "\
@@ -44,13 +44,17 @@ pub(crate) struct ProxyArgs {
     /// HTTP port
     #[arg(short, long, value_name = "PORT", default_value_t = 8080)]
     port: u16,
+    /// Port for memcached clients
+    #[arg(long, value_name = "PORT")]
+    memcached_port: Option<u16>,
 }
 
 pub(crate) async fn run(args: ProxyArgs) -> Result<ExitCode, Failure> {
     let shutdown = signals::shutdown(args.process.stop_with_parent)?;
     let looks = signals::Looks::new()?;
     // First of all: a taken port needs no configuration to be told.
-    let listener = listen::listen("HTTP", &args.host, args.port, args.process.insecure).await?;
+    let ports = (Some(args.port), args.memcached_port);
+    let ways_in = WaysIn::open(&args.host, ports, args.process.insecure).await?;
     let options = ProxyOptions {
         id: NodeId::new(&args.id),
         var: args.process.folder()?,
@@ -67,9 +71,8 @@ pub(crate) async fn run(args: ProxyArgs) -> Result<ExitCode, Failure> {
         return Ok(ExitCode::SUCCESS);
     };
     looks.pass_to(proxy.look.clone());
-    tracing::info!(proxy = args.id, http = listener.address(), "proxy listens");
-    let gateway = Gateway::new(proxy.serving.clone(), GatewayOptions::default());
-    tako_gateway::serve(listener, gateway, shutdown).await;
+    tracing::info!(proxy = args.id, %ways_in, "proxy listens");
+    ways_in.serve(&proxy.serving, &shutdown).await;
     proxy.stop().await;
     tracing::info!("stopped");
     Ok(ExitCode::SUCCESS)

@@ -155,7 +155,7 @@ async fn a_majority_takes_a_change_whose_condition_holds_and_none_another() {
     assert_eq!(fails, ChangeOutcome::Fails { version: Some(old()) });
     assert!(replicas.iter().all(|it| it.version() == Some(old())));
     let done = change(&world, Condition::OneOf(vec![old()])).await;
-    let ChangeOutcome::Done { version } = done else { panic!("{done:?}") };
+    let ChangeOutcome::Done { version, .. } = done else { panic!("{done:?}") };
     assert!(old() < version);
     assert!(replicas.iter().filter(|it| it.version() == Some(version)).count() >= 2);
 }
@@ -165,7 +165,7 @@ async fn a_record_whose_answers_are_lost_is_sent_again_under_the_same_version() 
     use Accept::{Lost, Taken};
     let (world, replicas) = three(all(OLD), [&[Taken], &[Lost], &[Lost]]).await;
     let done = change(&world, Condition::OneOf(vec![old()])).await;
-    let ChangeOutcome::Done { version } = done else { panic!("{done:?}") };
+    let ChangeOutcome::Done { version, .. } = done else { panic!("{done:?}") };
     // Somebody may have read it at the first one and change the key by the version that it had.
     for replica in replicas {
         let offered = replica.offered.lock().expect("no panic");

@@ -193,6 +193,9 @@ fn node(node: &NodeConfig) -> Tree {
     if let Some(port) = node.http_port {
         out.push(("http_port".into(), word(port)));
     }
+    if let Some(port) = node.memcached_port {
+        out.push(("memcached_port".into(), word(port)));
+    }
     out.push(("rpc_port".into(), word(node.rpc_port)));
     if let Some(zone) = &node.zone {
         out.push(("zone".into(), text(zone)));

@@ -116,6 +116,8 @@ pub struct NodeConfig {
     pub host: String,
     /// Port of the HTTP server, if the node has one.
     pub http_port: Option<u16>,
+    /// Port of the memcached protocols, if the node speaks them.
+    pub memcached_port: Option<u16>,
     /// Port of the RPC server.
     pub rpc_port: u16,
     /// Failure domain: replicas are spread over zones.
@@ -133,6 +135,12 @@ impl NodeConfig {
     #[must_use]
     pub fn http_address(&self) -> Option<Address> {
         self.http_port.map(|port| Address { host: self.host.clone(), port })
+    }
+
+    /// Where memcached clients are served.
+    #[must_use]
+    pub fn memcached_address(&self) -> Option<Address> {
+        self.memcached_port.map(|port| Address { host: self.host.clone(), port })
     }
 }
 

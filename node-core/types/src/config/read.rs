@@ -383,8 +383,8 @@ fn bucket_nodes(path: &str, entry: &Entry) -> Result<Vec<NodeConfig>, ConfigErro
     Ok(nodes.into_values().collect())
 }
 
-const NODE_FORMS: &str =
-    "write [host, http_port, rpc_port], [host, rpc_port] or {host, http_port, rpc_port, zone}";
+const NODE_FORMS: &str = "write [host, http_port, rpc_port], [host, rpc_port] or {host, http_port, memcached_port, \
+     rpc_port, zone}";
 
 fn node(path: &str, entry: &Entry) -> Result<NodeConfig, ConfigError> {
     let (value, id) = (&entry.value, NodeId::new(&entry.key));
@@ -398,14 +398,20 @@ fn node(path: &str, entry: &Entry) -> Result<NodeConfig, ConfigError> {
                     return Err(value.error(path, what).remedy(NODE_FORMS));
                 }
             };
-            Ok(NodeConfig { id, host: host(path, host_value)?, http_port, rpc_port, zone: None })
+            let host = host(path, host_value)?;
+            Ok(NodeConfig { id, host, http_port, memcached_port: None, rpc_port, zone: None })
         }
         Data::Map(_) => {
-            let fields = Fields::new(path, value, &["host", "http_port", "rpc_port", "zone"])?;
+            let fields = Fields::new(
+                path,
+                value,
+                &["host", "http_port", "memcached_port", "rpc_port", "zone"],
+            )?;
             Ok(NodeConfig {
                 id,
                 host: fields.required("host", host)?,
                 http_port: fields.optional("http_port", port)?,
+                memcached_port: fields.optional("memcached_port", port)?,
                 rpc_port: fields.required("rpc_port", port)?,
                 zone: fields.optional("zone", name)?,
             })

@@ -85,13 +85,16 @@ fn json_older_spellings_and_all_forms_of_a_node_are_read() {
         "{\"active_deployment\": \"d\",\n\t\"deployments\": {\"d\": {\"read_repair\": false,\n\
          \t\"background_repair\": true, \"background_repair_interval\": \"2 days, 1:00:00\",\n\
          \t\"hash\": {\"buckets_per_key\": 1}, \"buckets\": {\"b1\": {\"n1\": [\"h\", 4711],\n\
-         \t\"n2\": {\"host\": \"[::1]\", \"http_port\": 1, \"rpc_port\": 2, \"zone\": \"a\"}}}}}}",
+         \t\"n2\": {\"host\": \"[::1]\", \"http_port\": 1, \"rpc_port\": 2, \"zone\": \"a\",\n\
+         \t\"memcached_port\": 3}}}}}}",
     );
     let deployment = config.active_deployment();
     assert!(deployment.background_healing && !deployment.read_repair);
     assert_eq!(deployment.background_healing_interval, Duration::from_secs(49 * 3600));
     let [n1, n2] = deployment.buckets[0].nodes.as_slice() else { panic!("two nodes") };
-    assert_eq!((n1.http_port, n1.rpc_port), (None, 4711));
+    assert_eq!((n1.http_port, n1.memcached_port, n1.rpc_port), (None, None, 4711));
+    let memcached = n2.memcached_address().map(|address| address.to_string());
+    assert_eq!(memcached.as_deref(), Some("[::1]:3"));
     assert_eq!((n2.rpc_address().to_string(), n2.zone.as_deref()), ("[::1]:2".into(), Some("a")));
     assert_eq!(parse(&config.effective_yaml()), config);
 }
@@ -201,7 +204,7 @@ fn every_contradiction_is_refused_with_path_line_and_remedy() {
         (
             "[localhost, 5714, 4714]",
             "[localhost]",
-            "deployments.d.buckets.b3.n4: line 12, column 21: a list of 1 is not the address of a node; write [host, http_port, rpc_port], [host, rpc_port] or {host, http_port, rpc_port, zone}",
+            "deployments.d.buckets.b3.n4: line 12, column 21: a list of 1 is not the address of a node; write [host, http_port, rpc_port], [host, rpc_port] or {host, http_port, memcached_port, rpc_port, zone}",
         ),
         (
             "n4: [localhost, 5714, 4714]",

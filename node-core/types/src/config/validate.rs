@@ -7,7 +7,7 @@
 use std::collections::{BTreeMap, HashMap};
 
 use super::{
-    Address, Config, ConfigError, Deployment,
+    Address, Config, ConfigError, Deployment, NodeConfig,
     fields::join,
     format_size,
     yaml::{Data, Entry, Value},
@@ -172,9 +172,8 @@ fn addresses(config: &Config) -> Result<(), ConfigError> {
                 let path =
                     format!("deployments.{}.buckets.{}.{}", deployment.name, bucket.name, node.id);
                 let known = nodes.entry(&node.id).or_insert((node, &deployment.name));
-                if (&known.0.host, known.0.rpc_port, known.0.http_port)
-                    != (&node.host, node.rpc_port, node.http_port)
-                {
+                let ports = |it: &NodeConfig| (it.rpc_port, it.http_port, it.memcached_port);
+                if known.0.host != node.host || ports(known.0) != ports(node) {
                     let what = format!(
                         "the node has another address here than in the deployment `{}` ({})",
                         known.1,
@@ -186,6 +185,9 @@ fn addresses(config: &Config) -> Result<(), ConfigError> {
                 claim(node.rpc_address(), &format!("the node {} (RPC)", node.id), &path)?;
                 if let Some(address) = node.http_address() {
                     claim(address, &format!("the node {} (HTTP)", node.id), &path)?;
+                }
+                if let Some(address) = node.memcached_address() {
+                    claim(address, &format!("the node {} (memcached)", node.id), &path)?;
                 }
             }
         }

@@ -107,7 +107,7 @@ pub(super) fn changed_answer(
     changed: Result<ChangeOutcome, RequestError>,
 ) -> Result<Response, Problem> {
     match changed {
-        Ok(ChangeOutcome::Done { version }) => {
+        Ok(ChangeOutcome::Done { version, .. }) => {
             Ok(written_answer(done, Written { version, won: true }))
         }
         Ok(ChangeOutcome::Fails { version }) => {
@@ -122,6 +122,9 @@ pub(super) fn changed_answer(
                 response.headers_mut().insert(header::ETAG, header_value(&etag(version)));
             }
             Ok(response)
+        }
+        Ok(ChangeOutcome::Cannot(misfit)) => {
+            Err(Problem::invalid(format!("what is there cannot be changed so: {misfit:?}")))
         }
         Ok(ChangeOutcome::Unknown { reason }) => {
             let title = "outcome unknown";

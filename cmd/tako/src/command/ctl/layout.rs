@@ -100,6 +100,7 @@ pub(super) fn attached(
             id,
             host: place.host.clone(),
             http_port: Some(place.http_port),
+            memcached_port: None,
             rpc_port: place.rpc_port,
             zone: None,
         });

@@ -1,0 +1,312 @@
+//! One client: bytes in, requests begun, answers out in the order of the requests.
+//!
+//! Requests of one connection run beside each other unless one writes what the other names; then the
+//! later one waits. Bounds: `IN_FLIGHT_MAX` requests, `OUTPUT_BYTES_MAX` of answers not yet sent
+//! (nothing is read meanwhile), values longer than `FREE_BYTES` by their share of `body_bytes_max`.
+//! A client may be idle as long as it likes, but not in the middle of a request.
+
+use std::{collections::HashMap, sync::Arc, time::Duration};
+
+use bytes::BytesMut;
+use futures::{FutureExt, StreamExt, future::BoxFuture, stream::FuturesOrdered};
+use tako_flatbuf::BoxStream;
+use tako_types::StoredKey;
+use tokio::{
+    io::{AsyncReadExt, AsyncWriteExt},
+    sync::OwnedSemaphorePermit,
+    time::{Instant, timeout, timeout_at},
+};
+use tokio_util::sync::CancellationToken;
+
+use super::{
+    Port, binary,
+    counters::add,
+    execute::execute,
+    request::{Next, Outcome, Reply, Request},
+    stats, text,
+};
+use crate::{BODY_BYTES_PER_SECOND_MIN, BODY_UNIT, stream::ClientStream};
+
+/// Requests of one connection that run at one time.
+const IN_FLIGHT_MAX: usize = 64;
+/// Answers are sent when there are so many bytes of them, or nothing more to do.
+const OUTPUT_BYTES_MAX: usize = 128 << 10;
+/// A request up to here is received without a share of the bytes for values.
+const FREE_BYTES: usize = 8 << 10;
+/// Read at once.
+const READ_BYTES: usize = 4 << 10;
+
+/// Serves one connection to its end.
+pub(super) async fn run(stream: BoxStream, port: Arc<Port>, shutdown: CancellationToken) {
+    add(&port.counters.total_connections, 1);
+    add(&port.counters.curr_connections, 1);
+    let stream = ClientStream::new(stream, port.gateway.options.body_stall);
+    let mut connection = Connection {
+        port: port.clone(),
+        stream,
+        input: BytesMut::new(),
+        output: BytesMut::new(),
+        skip: 0,
+        share: None,
+        running: FuturesOrdered::new(),
+        keys: HashMap::new(),
+    };
+    // A broken connection is the client's affair.
+    if connection.serve(&shutdown).await.is_ok() {
+        let _ = connection.stream.shutdown().await;
+    }
+    port.counters.curr_connections.fetch_sub(1, std::sync::atomic::Ordering::Relaxed);
+}
+
+type Running = BoxFuture<'static, Answered>;
+
+/// A request that has ended.
+struct Answered {
+    reply: Reply,
+    outcomes: Vec<Outcome>,
+    keys: Vec<(StoredKey, bool)>,
+    _share: Option<OwnedSemaphorePermit>,
+}
+
+/// How those under way use a key.
+#[derive(Default)]
+struct Use {
+    reads: usize,
+    writes: usize,
+}
+
+struct Connection {
+    port: Arc<Port>,
+    stream: ClientStream,
+    input: BytesMut,
+    output: BytesMut,
+    /// Bytes of a value that is not taken, still to come.
+    skip: usize,
+    /// For the request that is being received.
+    share: Option<OwnedSemaphorePermit>,
+    running: FuturesOrdered<Running>,
+    keys: HashMap<StoredKey, Use>,
+}
+
+/// Whether the connection goes on.
+enum Flow {
+    On,
+    End,
+}
+
+impl Connection {
+    async fn serve(&mut self, shutdown: &CancellationToken) -> std::io::Result<()> {
+        loop {
+            let wanted = loop {
+                self.skip_bytes();
+                match self.next() {
+                    Next::Part(wanted) => break wanted,
+                    next => {
+                        if let Flow::End = self.take(next).await? {
+                            self.finish().await?;
+                            return self.send().await;
+                        }
+                    }
+                }
+            };
+            self.finish().await?;
+            self.send().await?;
+            if shutdown.is_cancelled() {
+                return Ok(());
+            }
+            if !self.receive(wanted, shutdown).await? {
+                return Ok(());
+            }
+        }
+    }
+
+    fn skip_bytes(&mut self) {
+        let now = self.skip.min(self.input.len());
+        let _ = self.input.split_to(now);
+        self.skip -= now;
+    }
+
+    fn next(&mut self) -> Next {
+        if self.skip > 0 || self.input.is_empty() {
+            return Next::Part(1);
+        }
+        let serving = &self.port.gateway.serving;
+        let limit = serving.links().config.current().config.cluster.value_bytes_max;
+        let now_micros = serving.clock().now_micros();
+        match self.input[0] {
+            binary::REQUEST => binary::next(&mut self.input, now_micros, limit),
+            _ => text::next(&mut self.input, now_micros, limit),
+        }
+    }
+
+    async fn take(&mut self, next: Next) -> std::io::Result<Flow> {
+        match next {
+            Next::Part(_) => {}
+            Next::Request(request) => self.begin(request).await?,
+            Next::Say(said) => {
+                self.finish().await?;
+                self.output.extend_from_slice(&said);
+            }
+            Next::SayAndSkip(said, skip) => {
+                self.finish().await?;
+                add(&self.port.counters.protocol_errors, 1);
+                self.output.extend_from_slice(&said);
+                self.skip = skip;
+            }
+            Next::Stats { group, reply } => {
+                self.finish().await?;
+                stats::write(&self.port, &group, &reply, &mut self.output);
+            }
+            Next::End(said) => {
+                self.finish().await?;
+                self.output.extend_from_slice(&said);
+                return Ok(Flow::End);
+            }
+        }
+        Ok(Flow::On)
+    }
+
+    /// Begins a request, once it may run beside those under way.
+    async fn begin(&mut self, Request { operations, reply }: Request) -> std::io::Result<()> {
+        let keys: Vec<_> = operations.iter().map(|one| (one.key(), !one.is_read())).collect();
+        while self.running.len() >= IN_FLIGHT_MAX || self.conflicts(&keys) {
+            self.answer_one().await?;
+        }
+        // The usual case: nothing else waits to be answered, and nothing more has come.
+        if self.running.is_empty() && self.input.is_empty() {
+            let outcomes = execute(&self.port, operations).await;
+            self.share = None;
+            return self.answer(&reply, &outcomes).await;
+        }
+        for (key, writes) in &keys {
+            let used = self.keys.entry(key.clone()).or_default();
+            if *writes { used.writes += 1 } else { used.reads += 1 }
+        }
+        let (port, share) = (self.port.clone(), self.share.take());
+        let mut running: Running = Box::pin(async move {
+            let outcomes = execute(&port, operations).await;
+            Answered { reply, outcomes, keys, _share: share }
+        });
+        // What is in memory is answered at once.
+        if self.running.is_empty()
+            && let Some(answered) = (&mut running).now_or_never()
+        {
+            return self.end(answered).await;
+        }
+        self.running.push_back(running);
+        Ok(())
+    }
+
+    fn conflicts(&self, keys: &[(StoredKey, bool)]) -> bool {
+        !self.keys.is_empty()
+            && keys.iter().any(|(key, writes)| {
+                let used = self.keys.get(key);
+                used.is_some_and(|used| used.writes > 0 || (*writes && used.reads > 0))
+            })
+    }
+
+    async fn answer_one(&mut self) -> std::io::Result<()> {
+        match self.running.next().await {
+            Some(answered) => self.end(answered).await,
+            None => Ok(()),
+        }
+    }
+
+    async fn end(&mut self, answered: Answered) -> std::io::Result<()> {
+        for (key, writes) in &answered.keys {
+            let Some(used) = self.keys.get_mut(key) else { continue };
+            if *writes {
+                used.writes -= 1
+            } else {
+                used.reads -= 1
+            }
+            if used.reads + used.writes == 0 {
+                self.keys.remove(key);
+            }
+        }
+        self.answer(&answered.reply, &answered.outcomes).await
+    }
+
+    async fn answer(&mut self, reply: &Reply, outcomes: &[Outcome]) -> std::io::Result<()> {
+        let now_micros = self.port.gateway.serving.clock().now_micros();
+        reply.write(outcomes, now_micros, &mut self.output);
+        if OUTPUT_BYTES_MAX <= self.output.len() {
+            self.send().await?;
+        }
+        Ok(())
+    }
+
+    /// Awaits all that run.
+    async fn finish(&mut self) -> std::io::Result<()> {
+        while !self.running.is_empty() {
+            self.answer_one().await?;
+        }
+        Ok(())
+    }
+
+    async fn send(&mut self) -> std::io::Result<()> {
+        if !self.output.is_empty() {
+            add(&self.port.counters.bytes_written, self.output.len() as u64);
+            self.stream.write_all(&self.output).await?;
+            self.stream.flush().await?;
+            // What one large answer took is not kept for a connection that may idle.
+            match OUTPUT_BYTES_MAX < self.output.capacity() {
+                true => self.output = BytesMut::new(),
+                false => self.output.clear(),
+            }
+        }
+        Ok(())
+    }
+
+    /// Receives until `wanted` bytes are there, or anything where nothing is known to be missing;
+    /// `false` where the client or this process has ended.
+    async fn receive(
+        &mut self,
+        wanted: usize,
+        shutdown: &CancellationToken,
+    ) -> std::io::Result<bool> {
+        let stall = self.port.gateway.options.body_stall;
+        if FREE_BYTES < wanted && self.share.is_none() {
+            let units = u32::try_from(wanted / BODY_UNIT + 1).unwrap_or(u32::MAX);
+            let budget = self.port.gateway.body_budget.clone();
+            match timeout(stall, budget.acquire_many_owned(units)).await {
+                Ok(Ok(share)) => self.share = Some(share),
+                _ => {
+                    let said = b"SERVER_ERROR busy: too many bytes are being uploaded at once\r\n";
+                    self.output.extend_from_slice(said);
+                    self.send().await?;
+                    return Ok(false);
+                }
+            }
+        }
+        let began = Instant::now();
+        let missing = wanted.saturating_sub(self.input.len());
+        self.input.reserve(missing.max(READ_BYTES));
+        loop {
+            let in_the_middle = !self.input.is_empty() || self.skip > 0;
+            // What a client that sends at the least pace needs for a request of that length.
+            let seconds = wanted.max(self.skip) / BODY_BYTES_PER_SECOND_MIN;
+            let pace = Duration::from_secs(seconds as u64);
+            let read = self.stream.read_buf(&mut self.input);
+            let got = if in_the_middle {
+                let until = (began + stall + pace).min(Instant::now() + stall);
+                match timeout_at(until, read).await {
+                    Ok(got) => got?,
+                    Err(_) => return Ok(false),
+                }
+            } else {
+                tokio::select! {
+                    got = read => got?,
+                    () = shutdown.cancelled() => return Ok(false),
+                }
+            };
+            if got == 0 {
+                return Ok(false);
+            }
+            add(&self.port.counters.bytes_read, got as u64);
+            if wanted <= self.input.len() || self.skip > 0 {
+                return Ok(true);
+            }
+        }
+    }
+}
