@@ -337,6 +337,10 @@ async fn what_is_no_sense_is_told_and_the_next_request_is_understood() {
         ("gat x k", "CLIENT_ERROR invalid exptime argument\r\n"),
         ("delete k 5", bad),
         ("delete", "ERROR\r\n"),
+        ("quit now", "ERROR\r\n"),
+        ("verbosity", "ERROR\r\n"),
+        ("verbosity noreply", ""),
+        ("verbosity much", bad),
         ("stats nonsense", "ERROR\r\n"),
     ] {
         c.says(&format!("{line}\r\nverbosity 0\r\n"), &format!("{said}OK\r\n")).await;

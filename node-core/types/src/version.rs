@@ -22,9 +22,10 @@ impl Version {
     /// Below every version that is ever issued; stands for "no record".
     pub const ZERO: Self = Self { micros: 0, origin: 0 };
 
-    /// The version in 64 bits, for clients that have room for no more (memcached's `cas unique`).
+    /// The version in one number, for clients that have room for no more (memcached's `cas unique`).
     ///
-    /// Never 0. Two versions of a key have the same one by a chance of 2^-64.
+    /// Never 0, and below 2^63: libmemcached has room for 19 digits, and some languages know no
+    /// unsigned numbers. Two versions of a key have the same one by a chance of 2^-63.
     #[must_use]
     pub fn token(self) -> u64 {
         let mix = |word: u64| {
@@ -32,7 +33,7 @@ impl Version {
             let word = (word ^ (word >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
             word ^ (word >> 31)
         };
-        mix(mix(self.micros).wrapping_add(self.origin)).max(1)
+        (mix(mix(self.micros).wrapping_add(self.origin)) >> 1).max(1)
     }
 }
 
@@ -99,5 +100,15 @@ mod tests {
         assert_eq!(version.to_string().parse::<Version>(), Ok(version));
         assert!("17".parse::<Version>().is_err());
         assert!("x-1".parse::<Version>().is_err());
+    }
+
+    #[test]
+    fn tokens_differ_and_fit_into_19_digits() {
+        let versions = (0..100_000u64).map(|n| Version { micros: n / 10, origin: n % 10 });
+        let mut tokens: Vec<u64> = versions.map(Version::token).collect();
+        assert!(tokens.iter().all(|token| (1..1 << 63).contains(token)));
+        tokens.sort_unstable();
+        tokens.dedup();
+        assert_eq!(tokens.len(), 100_000);
     }
 }

@@ -14,7 +14,7 @@ use tako_types::StoredKey;
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
     sync::OwnedSemaphorePermit,
-    time::{Instant, timeout, timeout_at},
+    time::{Instant, sleep_until, timeout},
 };
 use tokio_util::sync::CancellationToken;
 
@@ -48,6 +48,7 @@ pub(super) async fn run(stream: BoxStream, port: Arc<Port>, shutdown: Cancellati
         output: BytesMut::new(),
         skip: 0,
         share: None,
+        is_large: false,
         running: FuturesOrdered::new(),
         keys: HashMap::new(),
     };
@@ -84,6 +85,8 @@ struct Connection {
     skip: usize,
     /// For the request that is being received.
     share: Option<OwnedSemaphorePermit>,
+    /// The buffer grew for one.
+    is_large: bool,
     running: FuturesOrdered<Running>,
     keys: HashMap<StoredKey, Use>,
 }
@@ -111,8 +114,9 @@ impl Connection {
             };
             self.finish().await?;
             self.send().await?;
-            if shutdown.is_cancelled() {
-                return Ok(());
+            if self.input.is_empty() && std::mem::take(&mut self.is_large) {
+                // It is not kept for a connection that may idle.
+                self.input = BytesMut::new();
             }
             if !self.receive(wanted, shutdown).await? {
                 return Ok(());
@@ -140,11 +144,21 @@ impl Connection {
     }
 
     async fn take(&mut self, next: Next) -> std::io::Result<Flow> {
+        let next = match next {
+            Next::Request(request) => {
+                self.begin(request).await?;
+                return Ok(Flow::On);
+            }
+            other => other,
+        };
+        // What it was taken for came to nothing.
+        self.share = None;
         match next {
-            Next::Part(_) => {}
-            Next::Request(request) => self.begin(request).await?,
+            Next::Part(_) | Next::Request(_) => {}
             Next::Say(said) => {
                 self.finish().await?;
+                let is_error = said.starts_with(b"ERROR") || said.starts_with(b"CLIENT_ERROR");
+                add(&self.port.counters.protocol_errors, u64::from(is_error));
                 self.output.extend_from_slice(&said);
             }
             Next::SayAndSkip(said, skip) => {
@@ -267,6 +281,7 @@ impl Connection {
     ) -> std::io::Result<bool> {
         let stall = self.port.gateway.options.body_stall;
         if FREE_BYTES < wanted && self.share.is_none() {
+            self.is_large = true;
             let units = u32::try_from(wanted / BODY_UNIT + 1).unwrap_or(u32::MAX);
             let budget = self.port.gateway.body_budget.clone();
             match timeout(stall, budget.acquire_many_owned(units)).await {
@@ -288,16 +303,12 @@ impl Connection {
             let seconds = wanted.max(self.skip) / BODY_BYTES_PER_SECOND_MIN;
             let pace = Duration::from_secs(seconds as u64);
             let read = self.stream.read_buf(&mut self.input);
-            let got = if in_the_middle {
-                let until = (began + stall + pace).min(Instant::now() + stall);
-                match timeout_at(until, read).await {
-                    Ok(got) => got?,
-                    Err(_) => return Ok(false),
-                }
-            } else {
-                tokio::select! {
-                    got = read => got?,
-                    () = shutdown.cancelled() => return Ok(false),
+            let got = tokio::select! {
+                biased;
+                got = read => got?,
+                () = shutdown.cancelled() => return Ok(false),
+                () = sleep_until((began + stall + pace).min(Instant::now() + stall)), if in_the_middle => {
+                    return Ok(false);
                 }
             };
             if got == 0 {

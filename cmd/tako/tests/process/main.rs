@@ -9,6 +9,7 @@ mod configuration;
 mod crash;
 mod ctl;
 mod launcher;
+mod memcached;
 mod migrate;
 mod migration;
 mod s3;

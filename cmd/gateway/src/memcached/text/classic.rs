@@ -85,14 +85,16 @@ pub(super) fn command(name: &[u8], line: &Bytes, now_micros: u64) -> Next {
         b"version" => say(super::super::stats::VERSION_LINE),
         b"verbosity" => match words.next() {
             None => say(ERROR),
-            Some(_) if ends_quietly(words) => say(b""),
+            Some(level) if level == b"noreply" || ends_quietly(words) => say(b""),
+            Some(level) if number::<u32>(level).is_none() => say(BAD_LINE),
             Some(_) => say(b"OK\r\n"),
         },
         b"flush_all" => match ends_quietly(words) {
             true => say(b""),
             false => say(NO_FLUSH),
         },
-        b"quit" => Next::End(Bytes::new()),
+        b"quit" if words.next().is_none() => Next::End(Bytes::new()),
+        b"quit" => say(ERROR),
         b"delete" | b"incr" | b"decr" | b"touch" => change(name, words, now_micros),
         _ => say(ERROR),
     }
