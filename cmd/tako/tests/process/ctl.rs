@@ -38,6 +38,53 @@ fn a_node_is_attached_and_another_detached_while_clients_write() {
 }
 
 #[test]
+fn where_a_key_lives_and_who_has_which_share_is_told() {
+    let cluster = started();
+    let said = cluster.must_order(&["ctl", "locate", "a key", "b", "--output", "json"]);
+    let keys: serde_json::Value = serde_json::from_str(&said).expect(&said);
+    assert_eq!(keys[0]["key"], "a key");
+    assert_eq!(keys[1]["buckets"], serde_json::json!(["b1"]));
+    assert_eq!(keys[1]["nodes"], serde_json::json!(["n1", "n2", "n3"]));
+    assert!(keys[1]["partition"].as_u64().expect("a number") < 4 && keys[1]["also"].is_null());
+    let said = cluster.must_order(&["ctl", "locate", "b"]);
+    let hash = keys[1]["hash"].as_str().expect("a hash");
+    let address = format!("n2 (127.0.0.1:{})", cluster.nodes[1].0);
+    assert!(said.contains(hash) && said.contains(&address), "{said}");
+    let (code, said) = cluster.order(&["ctl", "locate", ""]);
+    assert_eq!((code, said.trim()), (Some(2), "tako: the key is empty"));
+    let said = cluster.must_order(&["ctl", "ring", "--output", "json"]);
+    let ring: serde_json::Value = serde_json::from_str(&said).expect(&said);
+    let bucket = &ring["buckets"]["b1"];
+    assert_eq!((bucket["holds"].as_u64(), bucket["leads"].as_u64()), (Some(4), Some(4)), "{said}");
+    assert_eq!(bucket["share"].as_f64(), Some(1.0));
+    assert!(cluster.must_order(&["ctl", "ring"]).contains("100.0%  n1 n2 n3"));
+}
+
+#[test]
+fn values_are_read_and_written_by_hand_at_any_node_that_serves() {
+    let cluster = started();
+    let awkward = "a b/c%2F+?#\u{e9}";
+    let version = cluster.must_order(&["ctl", "put", awkward, "by hand"]);
+    assert!(version.trim().parse::<tako_types::Version>().is_ok(), "{version}");
+    assert_eq!(cluster.must_order(&["ctl", "get", awkward]), "by hand");
+    assert_eq!(must_get(cluster.proxy, "a%20b/c%252F%2B%3F%23%C3%A9").as_deref(), Some("by hand"));
+    let file = cluster.var().join("some-file");
+    fs::write(&file, "of a file").expect("written");
+    let name = file.to_str().expect("a name");
+    cluster.must_order(&["ctl", "put", "k", "--file", name, "--ttl", "1h"]);
+    // The first node of the configuration is gone: the next one is asked.
+    cluster.kill("n1");
+    assert_eq!(cluster.must_order(&["ctl", "get", "k"]), "of a file");
+    let url = format!("127.0.0.1:{}", cluster.proxy);
+    cluster.must_order(&["ctl", "delete", "k", "--url", &url]);
+    let (code, said) = cluster.order(&["ctl", "get", "k"]);
+    assert_eq!(code, Some(3), "{said}");
+    assert!(said.contains("there is no value of this key"), "{said}");
+    let (code, said) = cluster.order(&["ctl", "put", "k", "x", "--ttl", "never"]);
+    assert_eq!(code, Some(2), "{said}");
+}
+
+#[test]
 fn whether_a_node_may_be_stopped_depends_on_the_others() {
     let cluster = started();
     let said = cluster.must_order(&["ctl", "safe-to-stop", "n3"]);

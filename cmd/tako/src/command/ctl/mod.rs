@@ -3,13 +3,16 @@
 mod attach;
 mod detach;
 mod layout;
+mod locate;
 mod replace;
 mod restore;
+mod ring;
 mod safe;
 mod safe_to_stop;
 mod scrub;
 mod snapshot;
 mod source;
+mod value;
 
 use std::process::ExitCode;
 
@@ -22,6 +25,7 @@ Examples:
   tako ctl attach 10.0.0.7:5711:4711              one node more, in the bucket with the fewest
   tako ctl detach n3                              a node less
   tako ctl replace n3 10.0.0.9:5711:4711          the same node on another machine
+  tako ctl locate users/1                         where a key lives
   tako ctl safe-to-stop n3 && systemctl stop tako
   tako ctl snapshot create before-upgrade --store s3://bucket/prefix";
 
@@ -41,6 +45,16 @@ enum CtlCommand {
     Detach(detach::DetachArgs),
     /// Give a node another address: the same id on another machine
     Replace(replace::ReplaceArgs),
+    /// Print a value
+    Get(value::GetArgs),
+    /// Write a value
+    Put(value::PutArgs),
+    /// Delete a value
+    Delete(value::DeleteArgs),
+    /// Tell where keys live
+    Locate(locate::LocateArgs),
+    /// Tell what share of the partitions each bucket has
+    Ring(ring::RingArgs),
     /// Tell whether nodes may be stopped now
     SafeToStop(safe_to_stop::SafeArgs),
     /// Make, list, show, verify and delete backups
@@ -56,6 +70,11 @@ pub(crate) async fn run(args: CtlArgs) -> Result<ExitCode, Failure> {
         CtlCommand::Attach(args) => attach::run(args).await,
         CtlCommand::Detach(args) => detach::run(args).await,
         CtlCommand::Replace(args) => replace::run(args).await,
+        CtlCommand::Get(args) => value::get(args).await,
+        CtlCommand::Put(args) => value::put(args).await,
+        CtlCommand::Delete(args) => value::delete(args).await,
+        CtlCommand::Locate(args) => locate::run(args).await,
+        CtlCommand::Ring(args) => ring::run(args).await,
         CtlCommand::SafeToStop(args) => safe_to_stop::run(args).await,
         CtlCommand::Snapshot(args) => snapshot::run(args).await,
         CtlCommand::Restore(args) => restore::run(args).await,

@@ -1,0 +1,211 @@
+//! `tako ctl get`, `put`, `delete`: one value by hand, over HTTP at any node that serves it.
+
+use std::{
+    fs,
+    io::{self, Read as _, Write as _},
+    path::PathBuf,
+    process::ExitCode,
+    time::Duration,
+};
+
+use clap::Args;
+use reqwest::{Client, Method, RequestBuilder, Response, StatusCode};
+use serde_json::Value;
+use tako_types::ErrorKind;
+
+use crate::{
+    command::{
+        coordinators::CoordinatorsArgs,
+        migrate::CommonArgs,
+        output::{Output, print},
+    },
+    failure::Failure,
+};
+
+/// Longer than any request may take at a node.
+const DEADLINE: Duration = Duration::from_secs(60);
+
+/// Arguments of `tako ctl get`.
+#[derive(Debug, Args)]
+#[command(after_help = "\
+Examples:
+  tako ctl get users/1                            the value as it is, to standard output
+  tako ctl get users/1 > file
+  tako ctl get users/1 --url http://proxy:8080    from there, without asking a coordinator
+
+Exit code 3: there is no such value, and that is known.")]
+pub(super) struct GetArgs {
+    #[command(flatten)]
+    at: AtArgs,
+}
+
+/// Arguments of `tako ctl put`.
+#[derive(Debug, Args)]
+#[command(after_help = "\
+Examples:
+  tako ctl put users/1 hello
+  tako ctl put users/1 --file photo.jpg
+  generate | tako ctl put users/1                 from standard input")]
+pub(super) struct PutArgs {
+    #[command(flatten)]
+    at: AtArgs,
+    /// The value; without it and --file, standard input
+    #[arg(value_name = "VALUE", conflicts_with = "file")]
+    value: Option<String>,
+    /// The value is this file's content
+    #[arg(long, value_name = "FILE")]
+    file: Option<PathBuf>,
+    /// Seconds, or a duration such as 1h, after which the value is gone
+    #[arg(long, value_name = "TIME")]
+    ttl: Option<String>,
+}
+
+/// Arguments of `tako ctl delete`.
+#[derive(Debug, Args)]
+#[command(after_help = "\
+Examples:
+  tako ctl delete users/1")]
+pub(super) struct DeleteArgs {
+    #[command(flatten)]
+    at: AtArgs,
+}
+
+/// Which key, and who is asked.
+#[derive(Debug, Args)]
+struct AtArgs {
+    /// The key as it is, without escapes
+    #[arg(value_name = "KEY")]
+    key: String,
+    /// A node or proxy to ask, instead of any node of the configuration
+    #[arg(long, value_name = "URL")]
+    url: Option<String>,
+    #[command(flatten)]
+    coordinators: CoordinatorsArgs,
+}
+
+pub(super) async fn get(args: GetArgs) -> Result<ExitCode, Failure> {
+    let answer = args.at.ask(Method::GET, |request| request).await?;
+    let bytes = answer.bytes().await.map_err(|error| unanswered(&error))?;
+    let mut out = io::stdout();
+    out.write_all(&bytes)
+        .and_then(|()| out.flush())
+        .map_err(|error| Failure::unavailable(format!("cannot write: {error}")))?;
+    Ok(ExitCode::SUCCESS)
+}
+
+pub(super) async fn put(args: PutArgs) -> Result<ExitCode, Failure> {
+    let value = match (args.value, &args.file) {
+        (Some(value), _) => value.into_bytes(),
+        (None, Some(file)) => fs::read(file)
+            .map_err(|error| Failure::invalid(format!("{}: {error}", file.display())))?,
+        (None, None) => {
+            let mut value = Vec::new();
+            let read = io::stdin().read_to_end(&mut value);
+            read.map_err(|error| Failure::invalid(format!("standard input: {error}")))?;
+            value
+        }
+    };
+    let with = |request: RequestBuilder| match &args.ttl {
+        Some(ttl) => request.header("x-tako-ttl", ttl).body(value.clone()),
+        None => request.body(value.clone()),
+    };
+    let answer = args.at.ask(Method::PUT, with).await?;
+    print(&version(&answer))?;
+    Ok(ExitCode::SUCCESS)
+}
+
+pub(super) async fn delete(args: DeleteArgs) -> Result<ExitCode, Failure> {
+    let answer = args.at.ask(Method::DELETE, |request| request).await?;
+    print(&version(&answer))?;
+    Ok(ExitCode::SUCCESS)
+}
+
+/// The version that was written, as its ETag.
+fn version(answer: &Response) -> String {
+    let etag = answer.headers().get("etag").and_then(|etag| etag.to_str().ok());
+    etag.unwrap_or_default().trim_matches('"').to_owned()
+}
+
+impl AtArgs {
+    async fn ask(
+        &self,
+        method: Method,
+        with: impl Fn(RequestBuilder) -> RequestBuilder,
+    ) -> Result<Response, Failure> {
+        let client = Client::builder().no_proxy().timeout(DEADLINE).build().map_err(|error| {
+            Failure::new(ErrorKind::Internal, format!("no HTTP client: {error}"))
+        })?;
+        let mut troubles = Vec::new();
+        for url in self.urls().await? {
+            let address = format!("{url}/values/{}", escaped(self.key.as_bytes()));
+            match with(client.request(method.clone(), address)).send().await {
+                Ok(answer) if answer.status().is_success() => return Ok(answer),
+                Ok(answer) => return Err(refusal(&url, answer).await),
+                // It was not begun there: another one may be asked.
+                Err(error) if error.is_connect() => {
+                    troubles.push(format!("{url}: {}", unanswered(&error)));
+                }
+                Err(error) => return Err(unanswered(&error)),
+            }
+        }
+        Err(Failure::unavailable(match troubles.is_empty() {
+            true => "no node has an HTTP port; give --url of a proxy".to_owned(),
+            false => troubles.join("; "),
+        }))
+    }
+
+    async fn urls(&self) -> Result<Vec<String>, Failure> {
+        if let Some(url) = &self.url {
+            let url = url.trim_end_matches('/');
+            return Ok(vec![match url.contains("://") {
+                true => url.to_owned(),
+                false => format!("http://{url}"),
+            }]);
+        }
+        let common = CommonArgs { coordinators: self.coordinators.clone(), output: Output::Text };
+        let (_, view) = common.look().await?;
+        let active = view.published.config.active_deployment();
+        let addresses = active.nodes().filter_map(|node| node.http_address());
+        Ok(addresses.map(|address| format!("http://{address}")).collect())
+    }
+}
+
+fn unanswered(error: &reqwest::Error) -> Failure {
+    let mut text = error.to_string();
+    let mut cause = std::error::Error::source(error);
+    while let Some(error) = cause {
+        text = format!("{text}: {error}");
+        cause = error.source();
+    }
+    Failure::unavailable(text)
+}
+
+/// What a server says that does not do it.
+async fn refusal(url: &str, answer: Response) -> Failure {
+    let status = answer.status();
+    let kind = match status {
+        StatusCode::NOT_FOUND => ErrorKind::NotFound,
+        StatusCode::SERVICE_UNAVAILABLE => ErrorKind::Unavailable,
+        _ if status.is_client_error() => ErrorKind::Invalid,
+        _ => ErrorKind::Internal,
+    };
+    let body: Value = answer
+        .bytes()
+        .await
+        .ok()
+        .and_then(|body| serde_json::from_slice(&body).ok())
+        .unwrap_or_default();
+    let said = body["detail"].as_str().map_or_else(|| status.to_string(), str::to_owned);
+    Failure::new(kind, format!("{url}: {said}"))
+}
+
+/// Every byte that is no letter or digit as `%XX`: nothing of a key can mean anything to a path.
+fn escaped(key: &[u8]) -> String {
+    key.iter().fold(String::new(), |mut out, byte| {
+        match byte {
+            b'a'..=b'z' | b'A'..=b'Z' | b'0'..=b'9' => out.push(char::from(*byte)),
+            _ => out.push_str(&format!("%{byte:02X}")),
+        }
+        out
+    })
+}
