@@ -12,8 +12,13 @@ use tako_node_core::configuration::ConfigSource;
 use crate::{
     cluster::ClusterArgs,
     command::{
-        check::CheckArgs, coordinator::CoordinatorArgs, ctl::CtlArgs, migrate::MigrateArgs,
-        node::NodeArgs, proxy::ProxyArgs,
+        check::CheckArgs,
+        completions::{CompletionsArgs, ManArgs},
+        coordinator::CoordinatorArgs,
+        ctl::CtlArgs,
+        migrate::MigrateArgs,
+        node::NodeArgs,
+        proxy::ProxyArgs,
     },
     failure::Failure,
     logs::LogArgs,
@@ -60,6 +65,10 @@ pub(crate) enum Command {
     Ctl(CtlArgs),
     /// Measure a cluster, and verify every answer while measuring
     Bench(Box<BenchArgs>),
+    /// Print what a shell needs to complete these commands
+    Completions(CompletionsArgs),
+    /// Write manual pages
+    Man(ManArgs),
     /// Try whole clusters under simulated faults, from seeds
     #[cfg(feature = "sim")]
     Sim(tako_sim::command::SimArgs),

@@ -69,6 +69,8 @@ fn run(arguments: Arguments) -> Result<ExitCode, Failure> {
             Command::Migrate(args) => command::migrate::run(args).await,
             Command::Ctl(args) => command::ctl::run(args).await,
             Command::Bench(args) => command::bench::run(*args).await,
+            Command::Completions(args) => command::completions::completions(&args),
+            Command::Man(args) => command::completions::man(&args),
             #[cfg(feature = "sim")]
             Command::Sim(args) => Ok(sim::run(&args)),
         }

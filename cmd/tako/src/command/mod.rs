@@ -2,6 +2,7 @@
 
 pub(crate) mod bench;
 pub(crate) mod check;
+pub(crate) mod completions;
 pub(crate) mod coordinator;
 pub(crate) mod coordinators;
 pub(crate) mod ctl;

@@ -33,6 +33,28 @@ fn every_sample_configuration_is_valid_and_its_effective_form_is_too() {
 }
 
 #[test]
+fn shells_and_man_are_told_of_every_command() {
+    for shell in ["bash", "zsh", "fish", "elvish", "powershell"] {
+        let script = tako(&["completions", shell]);
+        assert_eq!(script.status.code(), Some(0));
+        let script = String::from_utf8(script.stdout).expect("text");
+        for word in ["cluster", "safe-to-stop", "memcached"] {
+            assert!(script.contains(word), "{shell}: {word}");
+        }
+    }
+    let folder = tempfile::tempdir().expect("a temp folder");
+    let man = folder.path().join("man1");
+    let written = tako(&["man", man.to_str().expect("a name")]);
+    assert_eq!(written.status.code(), Some(0), "{written:?}");
+    for page in ["tako.1", "tako-cluster.1", "tako-ctl-locate.1", "tako-migrate-start.1"] {
+        let text = std::fs::read_to_string(man.join(page)).expect(page);
+        assert!(text.contains(".SH NAME"), "{page}");
+    }
+    let refused = tako(&["man", "/proc/no/such/folder"]);
+    assert_eq!(refused.status.code(), Some(6), "{refused:?}");
+}
+
+#[test]
 fn the_effective_configuration_goes_to_stdout_and_warnings_to_stderr() {
     let (_folder, path) = file(GOOD);
     let shown = tako(&["check", "--output", "json", &path]);
