@@ -61,6 +61,21 @@ fn where_a_key_lives_and_who_has_which_share_is_told() {
 }
 
 #[test]
+fn the_status_shows_every_node_and_tells_by_its_code_whether_all_serve() {
+    let cluster = started();
+    let said = cluster.must_order(&["ctl", "status"]);
+    assert_eq!(said.matches(" serving ").count(), 3, "{said}");
+    cluster.kill("n2");
+    let (code, said) = cluster.order(&["ctl", "status"]);
+    assert_eq!(code, Some(1), "{said}");
+    assert!(said.contains("n2") && said.contains("silent"), "{said}");
+    let (_, said) = cluster.order(&["ctl", "status", "--output", "json"]);
+    let status: serde_json::Value = serde_json::from_str(&said).expect(&said);
+    assert_eq!((&status["well"], &status["nodes"][0]["id"]), (&false.into(), &"n1".into()));
+    assert_eq!(status["nodes"][0]["epoch"], status["epoch"]);
+}
+
+#[test]
 fn values_are_read_and_written_by_hand_at_any_node_that_serves() {
     let cluster = started();
     let awkward = "a b/c%2F+?#\u{e9}";

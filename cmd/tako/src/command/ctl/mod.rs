@@ -12,6 +12,7 @@ mod safe_to_stop;
 mod scrub;
 mod snapshot;
 mod source;
+mod status;
 mod value;
 
 use std::process::ExitCode;
@@ -25,6 +26,7 @@ Examples:
   tako ctl attach 10.0.0.7:5711:4711              one node more, in the bucket with the fewest
   tako ctl detach n3                              a node less
   tako ctl replace n3 10.0.0.9:5711:4711          the same node on another machine
+  tako ctl status                                 how all nodes are
   tako ctl locate users/1                         where a key lives
   tako ctl safe-to-stop n3 && systemctl stop tako
   tako ctl snapshot create before-upgrade --store s3://bucket/prefix";
@@ -45,6 +47,8 @@ enum CtlCommand {
     Detach(detach::DetachArgs),
     /// Give a node another address: the same id on another machine
     Replace(replace::ReplaceArgs),
+    /// Show the nodes and how they are
+    Status(status::StatusArgs),
     /// Print a value
     Get(value::GetArgs),
     /// Write a value
@@ -70,6 +74,7 @@ pub(crate) async fn run(args: CtlArgs) -> Result<ExitCode, Failure> {
         CtlCommand::Attach(args) => attach::run(args).await,
         CtlCommand::Detach(args) => detach::run(args).await,
         CtlCommand::Replace(args) => replace::run(args).await,
+        CtlCommand::Status(args) => status::run(args).await,
         CtlCommand::Get(args) => value::get(args).await,
         CtlCommand::Put(args) => value::put(args).await,
         CtlCommand::Delete(args) => value::delete(args).await,
