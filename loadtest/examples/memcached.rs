@@ -112,6 +112,9 @@ async fn fill(args: &Args, server: &str) -> anyhow::Result<()> {
     Ok(())
 }
 
+/// A turn that takes longer is counted as this long.
+const MICROS_MAX: u64 = 60_000_000;
+
 /// Requests per second, and how long turns took in microseconds.
 async fn load(args: &Args, server: &str) -> anyhow::Result<(f64, Histogram<u64>)> {
     let until = Instant::now() + Duration::from_secs(args.seconds);
@@ -121,7 +124,7 @@ async fn load(args: &Args, server: &str) -> anyhow::Result<(f64, Histogram<u64>)
         let turns: Vec<_> = (0..64).map(|n| turn(args, client * 1_000_003 + n * 104_729)).collect();
         let mut stream = connect(server).await?;
         clients.spawn(async move {
-            let mut took = Histogram::<u64>::new(3)?;
+            let mut took = Histogram::<u64>::new_with_bounds(1, MICROS_MAX, 3)?;
             let (mut room, mut at) = (Vec::new(), 0);
             while Instant::now() < until {
                 let (send, expected) = &turns[at % turns.len()];
@@ -133,7 +136,7 @@ async fn load(args: &Args, server: &str) -> anyhow::Result<(f64, Histogram<u64>)
             anyhow::Ok(took)
         });
     }
-    let mut all = Histogram::<u64>::new(3)?;
+    let mut all = Histogram::<u64>::new_with_bounds(1, MICROS_MAX, 3)?;
     while let Some(took) = clients.join_next().await {
         all.add(took??)?;
     }
