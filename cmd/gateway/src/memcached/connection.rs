@@ -182,15 +182,15 @@ impl Connection {
 
     /// Begins a request, once it may run beside those under way.
     async fn begin(&mut self, Request { operations, reply }: Request) -> std::io::Result<()> {
-        let keys: Vec<_> = operations.iter().map(|one| (one.key(), !one.is_read())).collect();
-        while self.running.len() >= IN_FLIGHT_MAX || self.conflicts(&keys) {
-            self.answer_one().await?;
-        }
         // The usual case: nothing else waits to be answered, and nothing more has come.
         if self.running.is_empty() && self.input.is_empty() {
             let outcomes = execute(&self.port, operations).await;
             self.share = None;
             return self.answer(&reply, &outcomes).await;
+        }
+        let keys: Vec<_> = operations.iter().map(|one| (one.key(), !one.is_read())).collect();
+        while self.running.len() >= IN_FLIGHT_MAX || self.conflicts(&keys) {
+            self.answer_one().await?;
         }
         for (key, writes) in &keys {
             let used = self.keys.entry(key.clone()).or_default();

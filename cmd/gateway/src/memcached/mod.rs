@@ -17,14 +17,13 @@ mod request;
 mod stats;
 mod text;
 
-use std::{sync::Arc, time::Duration};
+use std::sync::Arc;
 
 use tako_flatbuf::Listener;
-use tokio::{sync::Semaphore, time::sleep};
-use tokio_util::{sync::CancellationToken, task::TaskTracker};
+use tokio_util::sync::CancellationToken;
 
 use self::counters::Counters;
-use crate::Gateway;
+use crate::{Gateway, server::accept};
 
 /// What all connections of a port share.
 struct Port {
@@ -38,35 +37,10 @@ pub async fn serve_memcached(
     gateway: Arc<Gateway>,
     shutdown: CancellationToken,
 ) {
-    let slots = Arc::new(Semaphore::new(gateway.options.connections_max));
+    let connections_max = gateway.options.connections_max;
     let port = Arc::new(Port { gateway, counters: Counters::new() });
-    let connections = TaskTracker::new();
-    loop {
-        let slot = tokio::select! {
-            () = shutdown.cancelled() => break,
-            slot = slots.clone().acquire_owned() => slot,
-        };
-        let accepted = tokio::select! {
-            () = shutdown.cancelled() => break,
-            accepted = listener.accept() => accepted,
-        };
-        let stream = match accepted {
-            Ok((stream, _)) => stream,
-            Err(error) => {
-                // Out of file descriptors, most likely: others must end first.
-                tracing::warn!("cannot accept a connection: {error}");
-                sleep(Duration::from_millis(100)).await;
-                continue;
-            }
-        };
-        let (port, shutdown) = (port.clone(), shutdown.clone());
-        connections.spawn(async move {
-            connection::run(stream, port, shutdown).await;
-            drop(slot);
-        });
-    }
-    // New clients are refused from here on, not left to wait.
-    drop(listener);
-    connections.close();
-    connections.wait().await;
+    accept(listener, connections_max, &shutdown, |stream| {
+        connection::run(stream, port.clone(), shutdown.clone())
+    })
+    .await;
 }

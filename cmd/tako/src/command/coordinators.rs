@@ -67,12 +67,11 @@ pub(crate) struct View {
 
 impl Coordinators {
     pub(crate) fn new(args: &CoordinatorsArgs) -> Result<Self, Failure> {
-        // Settings of the environment are for the world outside, not for the cluster.
-        let client = reqwest::Client::builder().no_proxy().build();
-        let client = client.map_err(|error| {
-            Failure::new(ErrorKind::Internal, format!("no HTTP client: {error}"))
-        })?;
-        Ok(Self { client, given: args.coordinator.clone(), take_over: args.take_over })
+        Ok(Self {
+            client: http_client()?,
+            given: args.coordinator.clone(),
+            take_over: args.take_over,
+        })
     }
 
     /// Asks all that are given and all that these name.
@@ -215,7 +214,15 @@ fn newest(answers: &[Answer]) -> Result<&Answer, Failure> {
 }
 
 /// The innermost cause says it best.
-fn reason(error: &reqwest::Error) -> String {
+/// For requests to processes of the cluster.
+pub(crate) fn http_client() -> Result<reqwest::Client, Failure> {
+    // Settings of the environment are for the world outside, not for the cluster.
+    let client = reqwest::Client::builder().no_proxy().build();
+    client.map_err(|error| Failure::new(ErrorKind::Internal, format!("no HTTP client: {error}")))
+}
+
+/// Why a request has no answer: the cause behind all others.
+pub(crate) fn reason(error: &reqwest::Error) -> String {
     let mut cause: &dyn std::error::Error = error;
     while let Some(deeper) = cause.source() {
         cause = deeper;

@@ -5,13 +5,11 @@ use std::{process::ExitCode, time::Duration};
 use clap::Args;
 use futures::future::join_all;
 use serde_json::{Value, json};
-use tako_types::{
-    ErrorKind,
-    config::{NodeConfig, Published},
-};
+use tako_types::config::{NodeConfig, Published};
 
 use crate::{
     command::{
+        coordinators::{http_client, reason},
         migrate::CommonArgs,
         output::{Output, print, print_json},
     },
@@ -43,9 +41,7 @@ pub(super) struct StatusArgs {
 pub(super) async fn run(args: StatusArgs) -> Result<ExitCode, Failure> {
     let (_, view) = args.common.look().await?;
     let document = &view.published;
-    let client = reqwest::Client::builder().no_proxy().timeout(DEADLINE).build();
-    let client = client
-        .map_err(|error| Failure::new(ErrorKind::Internal, format!("no HTTP client: {error}")))?;
+    let client = http_client()?;
     let nodes: Vec<Value> = join_all(document.nodes().map(|node| ask(&client, node))).await;
     let epoch = document.epoch.number;
     let is_well = |node: &Value| node["state"] == "serving" && node["epoch"] == epoch;
@@ -68,12 +64,13 @@ async fn ask(client: &reqwest::Client, node: &NodeConfig) -> Value {
     let silent = |why: String| json!({"id": node.id.as_str(), "state": "silent", "why": why});
     let Some(address) = node.http_address() else { return silent("it has no HTTP port".into()) };
     let answer = async {
-        let answer = client.get(format!("http://{address}/cluster")).send().await?;
+        let answer =
+            client.get(format!("http://{address}/cluster")).timeout(DEADLINE).send().await?;
         answer.error_for_status()?.bytes().await
     };
     let bytes = match answer.await {
         Ok(bytes) => bytes,
-        Err(error) => return silent(error.without_url().to_string()),
+        Err(error) => return silent(reason(&error)),
     };
     let said: Value = serde_json::from_slice(&bytes).unwrap_or_default();
     let rows = said["nodes"].as_array().map_or(&[][..], Vec::as_slice);

@@ -9,13 +9,13 @@ use std::{
 };
 
 use clap::Args;
-use reqwest::{Client, Method, RequestBuilder, Response, StatusCode};
+use reqwest::{Method, RequestBuilder, Response, StatusCode};
 use serde_json::Value;
 use tako_types::ErrorKind;
 
 use crate::{
     command::{
-        coordinators::CoordinatorsArgs,
+        coordinators::{CoordinatorsArgs, http_client, reason},
         migrate::CommonArgs,
         output::{Output, print},
     },
@@ -85,7 +85,7 @@ struct AtArgs {
 
 pub(super) async fn get(args: GetArgs) -> Result<ExitCode, Failure> {
     let answer = args.at.ask(Method::GET, |request| request).await?;
-    let bytes = answer.bytes().await.map_err(|error| unanswered(&error))?;
+    let bytes = answer.bytes().await.map_err(|error| Failure::unavailable(reason(&error)))?;
     let mut out = io::stdout();
     out.write_all(&bytes)
         .and_then(|()| out.flush())
@@ -132,20 +132,18 @@ impl AtArgs {
         method: Method,
         with: impl Fn(RequestBuilder) -> RequestBuilder,
     ) -> Result<Response, Failure> {
-        let client = Client::builder().no_proxy().timeout(DEADLINE).build().map_err(|error| {
-            Failure::new(ErrorKind::Internal, format!("no HTTP client: {error}"))
-        })?;
+        let client = http_client()?;
         let mut troubles = Vec::new();
         for url in self.urls().await? {
             let address = format!("{url}/values/{}", escaped(self.key.as_bytes()));
-            match with(client.request(method.clone(), address)).send().await {
+            match with(client.request(method.clone(), address).timeout(DEADLINE)).send().await {
                 Ok(answer) if answer.status().is_success() => return Ok(answer),
                 Ok(answer) => return Err(refusal(&url, answer).await),
                 // It was not begun there: another one may be asked.
                 Err(error) if error.is_connect() => {
-                    troubles.push(format!("{url}: {}", unanswered(&error)));
+                    troubles.push(format!("{url}: {}", reason(&error)));
                 }
-                Err(error) => return Err(unanswered(&error)),
+                Err(error) => return Err(unanswered(&url, &error)),
             }
         }
         Err(Failure::unavailable(match troubles.is_empty() {
@@ -170,14 +168,12 @@ impl AtArgs {
     }
 }
 
-fn unanswered(error: &reqwest::Error) -> Failure {
-    let mut text = error.to_string();
-    let mut cause = std::error::Error::source(error);
-    while let Some(error) = cause {
-        text = format!("{text}: {error}");
-        cause = error.source();
-    }
-    Failure::unavailable(text)
+/// It may have been begun: for a write the outcome is unknown, and a retry is safe.
+fn unanswered(url: &str, error: &reqwest::Error) -> Failure {
+    let why = reason(error);
+    Failure::unavailable(format!(
+        "{url}: {why}; whether a write was made is unknown, a retry is safe"
+    ))
 }
 
 /// What a server says that does not do it.
