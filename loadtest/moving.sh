@@ -90,8 +90,16 @@ covered() {
 import json, sys
 sys.exit(any(node["uncovered_partitions"] for node in json.load(sys.stdin)["nodes"]))'
 }
-# Cheap, for the cores are the nodes'.
-came_to() { tail -n "+$logged" c1.log | grep -q "phase=\"\(${1// /\\|}\)\""; }
+# Waits for one of these phases in the coordinator's log since the order, by sleeping until there is
+# more of it: whoever looks again and again takes from the cores what the nodes are measured by.
+came_to() { # WHAT PHASE…
+    local what=$1 IFS='|'
+    shift
+    timeout 60 grep -qE "phase=\"($*)\"" < <(exec tail --pid=$$ -n "+$logged" -f c1.log) || {
+        echo "moving: $what did not come" >&2
+        exit 1
+    }
+}
 # What the processes of the nodes named have received so far, in KiB: all of it RPC, for the store is
 # a folder.
 received() {
@@ -195,18 +203,18 @@ for ((move = 1; move <= moves; move++)); do
     logged=$(($(wc -l <c1.log) + 1))
     begun=$(now)
     configuration "$active" "target_deployment: $other"
-    await 60 "write-both" came_to write-both
+    came_to "write-both" write-both
     both=$(($(now) - begun))
     # The order is seen to the end: the move is finished by making the target the active deployment.
     configuration "$other"
-    await 60 "the end of reads at the old set" came_to "leave ended"
+    came_to "the end of reads at the old set" leave ended
     serves=$(($(now) - begun))
-    got=$(($(received "${new[@]/#/n}") - had))
-    await 60 "the end" came_to ended
+    came_to "the end" ended
     ended=$(now)
+    got=$(($(received "${new[@]/#/n}") - had))
     echo "move $move, $active to $other: written to both sets after $both ms;" \
         "reads and writes at the target after $serves ms; ended after $((ended - begun)) ms;" \
-        "the new nodes have received $got KiB"
+        "the new nodes have received $got KiB by then"
     spans+=("$begun-$ended")
     read -r active other <<<"$other $active"
     rest=$((begun + 11000 - ended))

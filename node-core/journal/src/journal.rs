@@ -15,7 +15,10 @@ use std::{
 use bytes::{Bytes, BytesMut};
 use parking_lot::{Condvar, Mutex};
 use tako_types::{ClusterId, Incarnation, Lsn};
-use tokio::sync::{SetOnce, oneshot};
+use tokio::{
+    sync::{SetOnce, oneshot},
+    task::yield_now,
+};
 
 use crate::{
     Blocking, Disk, Durability, Entry, JournalError, Location, Pending, Recovered, Sink, Writer,
@@ -71,6 +74,8 @@ impl JournalOptions {
 #[derive(Debug, Default)]
 struct Queue {
     pending: Vec<Pending>,
+    /// What is pending is a group: who began it has let others come in.
+    due: bool,
     adopt: Option<(Incarnation, oneshot::Sender<Result<(), JournalError>>)>,
     /// The oldest file is not needed any more.
     trim: bool,
@@ -150,7 +155,12 @@ impl Journal {
     /// or may not be there after a restart.
     pub async fn append(&self, entry: Entry) -> Result<Lsn, JournalError> {
         let (reply, answer) = oneshot::channel();
-        self.push(Pending { entry, reply: Some(reply) })?;
+        if let Some(wake) = self.push(Pending { entry, reply: Some(reply) })? {
+            // Whoever else is ready to append now comes into the same group: waking the committer
+            // costs more than the write of a small one.
+            yield_now().await;
+            drop(wake);
+        }
         answer.await.unwrap_or_else(|_| Err(self.stopped()))
     }
 
@@ -159,10 +169,11 @@ impl Journal {
     /// # Errors
     /// As [`Self::append`]; a journal that is full later drops the entry with a warning.
     pub fn append_nowait(&self, entry: Entry) -> Result<(), JournalError> {
-        self.push(Pending { entry, reply: None })
+        self.push(Pending { entry, reply: None }).map(drop)
     }
 
-    fn push(&self, pending: Pending) -> Result<(), JournalError> {
+    /// Queues an entry; the first one of a group wakes the committer when what is given is dropped.
+    fn push(&self, pending: Pending) -> Result<Option<Wake<'_>>, JournalError> {
         let bytes = pending.entry.payload.len();
         if ENTRY_BYTES_MAX < bytes {
             return Err(JournalError::TooLarge { bytes, limit_bytes: ENTRY_BYTES_MAX });
@@ -183,11 +194,7 @@ impl Journal {
         queue.pending.push(pending);
         // The committer takes everything at once, so only the first has to wake it.
         let first = queue.pending.len() == 1;
-        drop(queue);
-        if first {
-            self.wake();
-        }
-        Ok(())
+        Ok(first.then(|| Wake(self)))
     }
 
     fn wake(&self) {
@@ -326,6 +333,16 @@ impl Drop for Journal {
     }
 }
 
+/// Wakes the committer when dropped, also with an append that its caller gave up.
+struct Wake<'a>(&'a Journal);
+
+impl Drop for Wake<'_> {
+    fn drop(&mut self) {
+        self.0.inbox.queue.lock().due = true;
+        self.0.wake();
+    }
+}
+
 impl Writer {
     /// Replays what is there and makes ready to commit, without threads.
     ///
@@ -381,7 +398,8 @@ struct Round {
 
 impl Queue {
     fn is_idle(&self) -> bool {
-        self.pending.is_empty() && self.adopt.is_none() && !self.trim && !self.closing
+        let pends = self.due && !self.pending.is_empty();
+        !pends && self.adopt.is_none() && !self.trim && !self.closing
     }
 
     /// Moves everything into `round`.
@@ -391,6 +409,7 @@ impl Queue {
         } else {
             round.pending.append(&mut self.pending);
         }
+        self.due = false;
         round.adopt = self.adopt.take();
         round.trim = std::mem::take(&mut self.trim);
         round.closing = self.closing;
@@ -476,6 +495,7 @@ impl Inline {
         let open = writer.work(&mut round);
         let mut queue = inbox.queue.lock();
         // What had no room this time goes first the next time.
+        queue.due |= !round.pending.is_empty();
         round.pending.append(&mut queue.pending);
         queue.pending = round.pending;
         let more = open && !queue.is_idle();

@@ -14,12 +14,15 @@ use std::{collections::BTreeSet, sync::Arc, time::Duration};
 
 use futures::{StreamExt, stream};
 use tako_types::PartitionId;
-use tokio::time::{sleep, timeout};
+use tokio::time::{Instant, sleep, timeout};
 
 use super::Node;
 
 /// Views opened at one time.
-const AT_ONCE: usize = 8;
+const AT_ONCE: usize = 4;
+/// After opening one, requests have the processors for as long as it took, up to this: one that took
+/// longer waited for the store.
+const REST_MAX: Duration = Duration::from_millis(20);
 /// Pause before a pass is repeated.
 const AGAIN_AFTER: Duration = Duration::from_millis(250);
 /// How long one pass waits for writes of earlier epochs to end.
@@ -92,7 +95,12 @@ impl Node {
         let mut wanted = self.config.current().partitions_of(engine.node());
         wanted.retain(|p| engine.view(*p).is_none() || engine.wants_view(*p));
         let opened = stream::iter(wanted)
-            .map(|p| async move { self.enter(p).await })
+            .map(|p| async move {
+                let begun = Instant::now();
+                let entered = self.enter(p).await;
+                sleep(begun.elapsed().min(REST_MAX)).await;
+                entered
+            })
             .buffer_unordered(AT_ONCE)
             .collect::<Vec<_>>();
         opened.await.into_iter().all(|opened| opened)

@@ -1,7 +1,7 @@
 //! Keys: what a client names, its hash, its partition, and the bytes under which it is stored.
 
 use bytes::{BufMut, Bytes, BytesMut};
-use xxhash_rust::xxh3::Xxh3Default;
+use xxhash_rust::xxh3::xxh3_64;
 
 use crate::{PartitionId, limits::KEY_BYTES_MAX};
 
@@ -14,6 +14,8 @@ pub const NAMESPACE_STORE: u8 = 1;
 const STORED_RECORD: u8 = 0;
 /// marker + hash + namespace
 const STORED_PREFIX_BYTES: usize = 1 + 2 + 1;
+/// Namespace and key, which the hash is of, begin here.
+const HASHED_FROM: usize = 1 + 2;
 
 /// Why bytes are not a key.
 #[derive(Debug, thiserror::Error, PartialEq, Eq)]
@@ -66,22 +68,25 @@ impl Key {
     /// xxh3-64 of namespace and key: fixes the partition for ever.
     #[must_use]
     pub fn hash(&self) -> u64 {
-        let mut hasher = Xxh3Default::new();
-        hasher.update(&[self.namespace]);
-        hasher.update(&self.bytes);
-        hasher.digest()
+        xxh3_64(&self.stored().0[HASHED_FROM..])
     }
 
     /// The bytes under which the record is journalled, cached and stored.
     #[must_use]
     pub fn stored(&self) -> StoredKey {
         let mut out = BytesMut::with_capacity(STORED_PREFIX_BYTES + self.bytes.len());
-        out.put_u8(STORED_RECORD);
-        out.put_u16((self.hash() >> 48) as u16);
-        out.put_u8(self.namespace);
+        out.put_slice(&[STORED_RECORD, 0, 0, self.namespace]);
         out.put_slice(&self.bytes);
+        let top = top_of_hash(&out);
+        out[1..HASHED_FROM].copy_from_slice(&top.to_be_bytes());
         StoredKey(out.freeze())
     }
+}
+
+/// What of a stored key's hash stands in it: the hash is that of all that follows, in one piece, as
+/// every request makes it.
+fn top_of_hash(stored: &[u8]) -> u16 {
+    (xxh3_64(&stored[HASHED_FROM..]) >> 48) as u16
 }
 
 /// `0 ++ top 16 bits of the hash (big-endian) ++ namespace ++ key`: what replicas speak of.
@@ -100,9 +105,9 @@ impl StoredKey {
         if bytes.len() <= STORED_PREFIX_BYTES || bytes[0] != STORED_RECORD {
             return None;
         }
-        let key = Key::new(bytes[3], bytes.slice(STORED_PREFIX_BYTES..)).ok()?;
+        let is_short = bytes.len() - STORED_PREFIX_BYTES <= KEY_BYTES_MAX;
         let hash = u16::from_be_bytes([bytes[1], bytes[2]]);
-        (hash == (key.hash() >> 48) as u16).then_some(Self(bytes))
+        (is_short && hash == top_of_hash(&bytes)).then_some(Self(bytes))
     }
 
     /// The bytes.
@@ -127,7 +132,7 @@ impl StoredKey {
     /// xxh3-64 of the stored bytes: names the key in the record cache and in announcements.
     #[must_use]
     pub fn digest(&self) -> u64 {
-        xxhash_rust::xxh3::xxh3_64(&self.0)
+        xxh3_64(&self.0)
     }
 
     /// The client's key.

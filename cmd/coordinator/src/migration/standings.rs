@@ -12,7 +12,7 @@ use tako_types::{
     config::Published,
     limits::{CALL_DEADLINE, STORE_DEADLINE},
 };
-use tokio::time::timeout;
+use tokio::time::{Instant, sleep, timeout};
 
 /// What was heard of the nodes; one that is not in it did not answer.
 pub type Standings = BTreeMap<NodeId, Standing>;
@@ -46,6 +46,9 @@ const STANDING_MAX: Duration = Duration::from_secs(10);
 /// Steps asked for at once: each keeps all replicas of its partition busy, and requests go on
 /// meanwhile.
 const STEPS_AT_ONCE: usize = 2;
+/// After a step the requests have the processors to themselves for three times as long as it took, up
+/// to this: a step that took longer waited for the store rather than kept anybody busy.
+const REST_MAX: Duration = Duration::from_millis(75);
 
 /// The nodes, as a coordinator or a command reaches them.
 pub struct Nodes {
@@ -115,17 +118,19 @@ impl Nodes {
         let number = document.epoch.number;
         stream::iter(steps)
             .for_each_concurrent(STEPS_AT_ONCE, async |(partition, by)| {
+                let begun = Instant::now();
                 for node in rendezvous(partition, &by) {
                     let Some(target) = document.node(node) else { continue };
                     let peer = self.peers.get(&target.rpc_address().to_string());
                     let request = Request::ForceStep { partition };
                     match peer.call(number, STORE_DEADLINE, request).await {
-                        Ok(_) => return,
+                        Ok(_) => break,
                         Err(error) => {
                             tracing::debug!(%node, %partition, "no step: {}", error.message);
                         }
                     }
                 }
+                sleep((3 * begun.elapsed()).min(REST_MAX)).await;
             })
             .await;
     }

@@ -52,6 +52,8 @@ pub(super) async fn run(stream: BoxStream, port: Arc<Port>, shutdown: Cancellati
         running: FuturesOrdered::new(),
         keys: HashMap::new(),
     };
+    // Its own, for each wait enters and leaves the list of those who wait for one.
+    let shutdown = shutdown.child_token();
     // A broken connection is the client's affair.
     if connection.serve(&shutdown).await.is_ok() {
         let _ = connection.stream.shutdown().await;

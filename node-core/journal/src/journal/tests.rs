@@ -129,6 +129,56 @@ async fn sixty_four_appenders_share_far_fewer_syncs() {
     assert_eq!(index.all().len(), 64);
 }
 
+#[tokio::test]
+async fn appends_that_are_ready_at_one_time_are_one_group() {
+    let dir = tempfile::tempdir().expect("temp folder");
+    let disk = FaultDisk::new(Arc::new(FsDisk));
+    let options =
+        JournalOptions { file_bytes: 1 << 20, disk_bytes_max: 8 << 20, ..options(dir.path()) };
+    let (journal, _, index) = open(JournalOptions { durability: Durability::Os, ..options }, &disk);
+    // Its spare file is made: what is written from now on are groups.
+    journal.append(entry("first")).await.expect("room");
+    while journal.disk_bytes() < 2 << 20 {
+        tokio::task::yield_now().await;
+    }
+    let before = disk.count(Call::Write);
+    let appends: Vec<_> = (0..16)
+        .map(|_| {
+            let journal = journal.clone();
+            tokio::spawn(async move { journal.append(entry(vec![1; 100])).await })
+        })
+        .collect();
+    for append in appends {
+        append.await.expect("no panic").expect("room");
+    }
+    assert_eq!(disk.count(Call::Write) - before, 1);
+    assert_eq!(index.all().len(), 17);
+}
+
+#[tokio::test]
+async fn an_append_that_is_given_up_while_others_may_join_it_is_written() {
+    let dir = tempfile::tempdir().expect("temp folder");
+    let (journal, _, index) = open(options(dir.path()), &FsDisk);
+    let mut given_up = Box::pin(journal.append(entry("given up")));
+    assert!(futures_poll(given_up.as_mut()).await.is_none(), "it waits for others");
+    drop(given_up);
+    let until = std::time::Instant::now() + std::time::Duration::from_secs(10);
+    while index.all().is_empty() {
+        assert!(std::time::Instant::now() < until, "the committer sleeps");
+        tokio::task::yield_now().await;
+    }
+    assert_eq!(index.all()[0].entry.payload, "given up");
+}
+
+/// Polls once.
+async fn futures_poll<F: Future>(mut future: std::pin::Pin<&mut F>) -> Option<F::Output> {
+    std::future::poll_fn(|context| match future.as_mut().poll(context) {
+        std::task::Poll::Ready(ready) => std::task::Poll::Ready(Some(ready)),
+        std::task::Poll::Pending => std::task::Poll::Ready(None),
+    })
+    .await
+}
+
 /// Polls all futures in one task, so that all are queued before any is answered.
 async fn futures_join<F: Future>(futures: impl Iterator<Item = F>) -> Vec<F::Output> {
     let mut waiting: Vec<_> = futures.map(|f| (Box::pin(f), None)).collect();
