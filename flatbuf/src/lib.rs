@@ -30,10 +30,10 @@ mod stream;
 pub use client::{Peer, PeerOptions, Peers, Remote};
 pub use error::{RecordError, RpcError, WireError};
 pub use message::{
-    AuditAnswer, CallHead, ChangeOutcome, Condition, Edit, GossipState, JournalScrub, Misfit,
-    NodeState, OrphanOrder, OrphanReport, PartitionGossip, PartitionScrub, PartitionStanding,
-    PrepareOutcome, PutOutcome, Request, Response, SCRUB_TEXT_BYTES_MAX, ScrubOrder, ScrubReport,
-    Standing, StatAnswer, StepAnnouncement, TailEntry,
+    AuditAnswer, CallHead, ChangeOutcome, Condition, Edit, GossipState, JournalScrub, Listing,
+    ListingQuery, Misfit, NodeState, OrphanOrder, OrphanReport, PartitionGossip, PartitionScrub,
+    PartitionStanding, PrepareOutcome, PutOutcome, Request, Response, SCRUB_TEXT_BYTES_MAX,
+    ScrubOrder, ScrubReport, Standing, StatAnswer, StepAnnouncement, TailEntry,
 };
 pub use metrics::RpcMetrics;
 pub use network::{BoxStream, Listener, MemoryNetwork, Network, Stream, TcpNetwork};

@@ -279,6 +279,13 @@ impl Replica {
                 })?;
                 healer.on_order(&order).map(Response::Scrub)
             }
+            Request::List { partition, query } => {
+                self.owned(partition)?;
+                self.not_stale(epoch)?;
+                // On the heap, as below.
+                let listed = Box::pin(self.engine.list(partition, &query)).await;
+                Ok(Response::List(listed.map_err(rpc_error)?))
+            }
             Request::Audit { partition, step, held } => {
                 self.exists(partition)?;
                 // On the heap: this is rare, and every call's future would be as large.

@@ -12,7 +12,7 @@ use tako_flatbuf::{
 };
 use tako_node_core::node::Node;
 use tako_snapshot::{StepInput, StepRow};
-use tako_types::{Kind, NodeId, PartitionId, Version};
+use tako_types::{Kind, NodeId, PartitionId, RecordStat, Version};
 
 const THREE: [&str; 3] = ["n1", "n2", "n3"];
 const P: PartitionId = PartitionId(0);
@@ -50,7 +50,8 @@ async fn commit_wrongly(cluster: &Cluster, name: &str, record: Bytes, claimed: V
     let mut writer =
         cluster.node("n1").replica.engine().snapshots().writer(P).await.expect("a writer");
     let previous = writer.meta().step;
-    let row = StepRow { key: key(name).as_bytes().clone(), record, version: claimed, newest: true };
+    let stat = RecordStat::value(claimed, 0);
+    let row = StepRow { key: key(name).as_bytes().clone(), record, stat, newest: true };
     let input = StepInput { rows: vec![row], highest: claimed, ..StepInput::default() };
     let committed = writer.step(input).await.expect("a step");
     for node in cluster.nodes.values() {

@@ -21,7 +21,7 @@ fn records() -> RecordFns {
     RecordFns {
         merge: merge_encoded,
         inspect: |_, record| match Record::decode(record.clone()) {
-            Ok(record) => Ok(record.version()),
+            Ok(record) => Ok(record.stat()),
             Err(error) => Err(error.to_string()),
         },
     }

@@ -14,11 +14,11 @@ use slatedb::{
     DbIterator, DbReader,
     config::{ReadOptions, ScanOptions},
 };
-use tako_types::{PartitionId, limits::STORE_DEADLINE};
+use tako_types::{PartitionId, RecordStat, limits::STORE_DEADLINE};
 
 use crate::{
     Checkpoint, DueRow, Meta, SnapshotError,
-    rows::{META_KEY, RECORDS},
+    rows::{LISTING, ListRange, META_KEY, RECORDS, client_key, decode_stat},
     snapshots::{Shared, Through, bounded},
 };
 
@@ -33,6 +33,15 @@ const CLOSE_DEADLINE: Duration = Duration::from_secs(5);
 pub struct ScanPage {
     /// Stored keys and records, in key order.
     pub rows: Vec<(Bytes, Bytes)>,
+    /// Whether the range may hold more after the last row.
+    pub more: bool,
+}
+
+/// Some of a listing.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct ListPage {
+    /// Client keys in their order, with what their records are; tombstones and expired ones as well.
+    pub rows: Vec<(Bytes, RecordStat)>,
     /// Whether the range may hold more after the last row.
     pub more: bool,
 }
@@ -111,6 +120,51 @@ impl PartitionReader {
                 Some(bounds) => page(db.scan_with_options(bounds, &options).await?, limit).await,
                 None => Ok(ScanPage::default()),
             }
+        })
+        .await
+    }
+
+    /// What there is in a range of client keys, in their order: at most `limit`.
+    ///
+    /// Limits/cost: reads the listing rows alone, through the block cache; keys are copied.
+    ///
+    /// # Errors
+    /// As [`Self::get`]; `Corrupt` for a row that is not what is written there.
+    pub async fn list(&self, range: &ListRange, limit: usize) -> Result<ListPage, SnapshotError> {
+        let Some(rows) = range.rows() else { return Ok(ListPage::default()) };
+        let (rows, more) = self.listing_rows(rows, limit).await?;
+        let rows = rows.into_iter().map(|(row, stat)| (client_key(&row), stat)).collect();
+        Ok(ListPage { rows, more })
+    }
+
+    /// Listing rows of all namespaces behind a row, or from the first: their keys and what they tell.
+    pub(crate) async fn listings(
+        &self,
+        after: Option<Bytes>,
+        limit: usize,
+    ) -> Result<(Vec<(Bytes, RecordStat)>, bool), SnapshotError> {
+        let first = || Bound::Included(Bytes::from_static(&[LISTING]));
+        let end = Bound::Excluded(Bytes::from_static(&[LISTING + 1]));
+        self.listing_rows((after.map_or_else(first, Bound::Excluded), end), limit).await
+    }
+
+    async fn listing_rows(
+        &self,
+        rows: (Bound<Bytes>, Bound<Bytes>),
+        limit: usize,
+    ) -> Result<(Vec<(Bytes, RecordStat)>, bool), SnapshotError> {
+        let db = self.db()?;
+        let options = ScanOptions { cache_blocks: true, ..ScanOptions::default() };
+        bounded(STORE_DEADLINE, async {
+            let mut rows = db.scan_with_options(rows, &options).await?;
+            let mut page = Vec::new();
+            while page.len() < limit {
+                let Some(row) = rows.next().await? else { return Ok((page, false)) };
+                let stat = decode_stat(&row.value)
+                    .ok_or_else(|| SnapshotError::Corrupt("a listing row's value".to_owned()))?;
+                page.push((row.key, stat));
+            }
+            Ok((page, true))
         })
         .await
     }

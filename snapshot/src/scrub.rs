@@ -16,7 +16,7 @@ use tako_types::{PartitionId, limits::STORE_DEADLINE};
 use crate::{
     Checkpoint, DueRow, Meta, SnapshotError,
     reader::close,
-    rows::{DUE_VALUE, META_KEY, RECORDS},
+    rows::{DUE_VALUE, LISTING, META_KEY, RECORDS, decode_stat, listed_key},
     snapshots::{Shared, Through, bounded},
 };
 
@@ -33,7 +33,7 @@ pub struct ScannedPage {
     pub rows: Vec<(Bytes, Bytes)>,
     /// Bytes of all rows read, the snapshot's own included.
     pub bytes: u64,
-    /// Own rows (meta, due) that are not what is written there, in words.
+    /// Own rows (meta, due, listing) that are not what is written there, in words.
     pub bad_own_rows: Vec<String>,
     /// What could not be read after these rows.
     pub unreadable: Option<Unreadable>,
@@ -250,6 +250,12 @@ fn behind(from: &Bound<Bytes>, first_hash: u32, stride: u32) -> (Bytes, bool) {
 fn check_own(key: &Bytes, value: Bytes) -> Result<(), String> {
     if key.as_ref() == META_KEY {
         return Meta::decode(value).map(drop);
+    }
+    if key.first() == Some(&LISTING) {
+        return match (listed_key(key), decode_stat(&value)) {
+            (Some(_), Some(_)) => Ok(()),
+            _ => Err("a listing row is not what is written there".to_owned()),
+        };
     }
     match DueRow::decode(key.clone()) {
         Some(_) if value.as_ref() == DUE_VALUE => Ok(()),

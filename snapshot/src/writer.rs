@@ -18,7 +18,7 @@ use slatedb::{
     Db, WriteBatch,
     config::{CheckpointOptions, CheckpointScope, CloseOptions},
 };
-use tako_types::{PartitionId, Version, limits::STORE_DEADLINE};
+use tako_types::{PartitionId, RecordStat, StoredKey, Version, limits::STORE_DEADLINE};
 use tokio_util::sync::CancellationToken;
 
 use crate::{
@@ -26,7 +26,7 @@ use crate::{
     clock::{StoreClock, floor_millis},
     maintain::Maintenance,
     reader::due_rows,
-    rows::{DUE_VALUE, META_KEY, RECORDS},
+    rows::{DUE_VALUE, META_KEY, RECORDS, encode_stat, listing_key},
     settings,
     snapshots::{Shared, bounded, opening},
 };
@@ -44,11 +44,19 @@ pub struct StepRow {
     pub key: Bytes,
     /// Encoded record.
     pub record: Bytes,
-    /// Its version.
-    pub version: Version,
+    /// What a listing tells of it, its version included.
+    pub stat: RecordStat,
     /// The version is above the snapshot's highest: nothing older needs to be looked at. Ignored
     /// where the writer knows better.
     pub newest: bool,
+}
+
+impl StepRow {
+    /// Which write it is.
+    #[must_use]
+    pub fn version(&self) -> Version {
+        self.stat.version
+    }
 }
 
 /// What a step takes in.
@@ -58,6 +66,8 @@ pub struct StepInput {
     pub rows: Vec<StepRow>,
     /// Due rows to add.
     pub due: Vec<DueRow>,
+    /// What to list besides these rows: stored keys of records that are there without a step.
+    pub listings: Vec<(StoredKey, RecordStat)>,
     /// Records to delete for good, each with its due row. One whose key is also in `rows` stays,
     /// and so does its due row.
     pub purge: Vec<DueRow>,
@@ -269,15 +279,17 @@ impl PartitionWriter {
                 None => row,
                 Some(other) => StepRow {
                     record: (self.shared.merge_fn)(other.record, row.record),
-                    version: other.version.max(row.version),
+                    stat: other.stat.max(row.stat),
                     newest: other.newest && row.newest,
                     key: row.key,
                 },
             };
             rows.insert(row.key.clone(), row);
         }
-        let highest =
-            rows.values().map(|row| row.version).fold(input.highest, |high, row| high.max(row));
+        let highest = rows
+            .values()
+            .map(|row| row.stat.version)
+            .fold(input.highest, |high, row| high.max(row));
         if let Some(node) = input.coverage.keys().find(|id| id.as_str().len() > NODE_ID_BYTES_MAX) {
             let what = format!("a node id of {} bytes", node.as_str().len());
             return Err(SnapshotError::Invalid(what));
@@ -289,6 +301,7 @@ impl PartitionWriter {
             check_key(&due.key)?;
             if !rows.contains_key(&due.key) {
                 batch.delete(&due.key);
+                batch.delete(listing_key(&due.key));
                 batch.delete(due.encode());
             }
         }
@@ -300,11 +313,17 @@ impl PartitionWriter {
             batch.put_bytes(due.encode(), Bytes::from_static(DUE_VALUE));
         }
         for row in rows.into_values() {
-            if all_new || (row.newest && row.version > self.meta.highest) {
+            let listing = (listing_key(&row.key), encode_stat(&row.stat));
+            if all_new || (row.newest && row.stat.version > self.meta.highest) {
                 batch.put_bytes(row.key, row.record);
+                batch.put_bytes(listing.0, listing.1);
             } else {
                 batch.merge(row.key, row.record);
+                batch.merge(listing.0, listing.1);
             }
+        }
+        for (key, stat) in &input.listings {
+            batch.put_bytes(listing_key(key.as_bytes()), encode_stat(stat));
         }
         batch.put_bytes(Bytes::from_static(META_KEY), meta.encode());
         Ok((batch, meta))

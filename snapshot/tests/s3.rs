@@ -24,8 +24,8 @@ use tako_snapshot::{
     },
 };
 use tako_types::{
-    Clock, ClusterId, ErrorKind, Incarnation, Key, Lsn, NodeId, PartitionId, StepNumber,
-    SystemClock, Version,
+    Clock, ClusterId, ErrorKind, Incarnation, Key, Lsn, NodeId, PartitionId, RecordStat,
+    StepNumber, SystemClock, Version,
 };
 
 use s3_server::{BUCKET, S3Server};
@@ -102,7 +102,7 @@ fn step(time: u64, rows: &[(&str, &str)]) -> StepInput {
     let row = |(name, text): &(&str, &str)| StepRow {
         key: key(name),
         record: Bytes::from(format!("{time:020}{text}")),
-        version,
+        stat: RecordStat::value(version, text.len()),
         newest: !time.is_multiple_of(3),
     };
     StepInput {
@@ -284,7 +284,9 @@ const RECORDS: RecordFns = RecordFns {
     merge: Ord::max,
     inspect: |_, record| {
         let time = record.get(..20).and_then(|time| std::str::from_utf8(time).ok()?.parse().ok());
-        time.map(|micros| Version { micros, origin: 1 }).ok_or_else(|| "no time".to_owned())
+        let version = |micros| Version { micros, origin: 1 };
+        time.map(|micros| RecordStat::value(version(micros), record.len() - 20))
+            .ok_or_else(|| "no time".to_owned())
     },
 };
 

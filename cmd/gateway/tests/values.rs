@@ -103,7 +103,9 @@ async fn empty_malformed_and_too_long_keys_are_refused() {
     let place = Place::one().await;
     let mut client = place.client().await;
     for root in ["/values/", "/stat/"] {
-        client.ask("GET", root, "", b"").await.problem(400, "empty");
+        // To get this one of `/values/` is a listing.
+        let method = if root == "/values/" { "DELETE" } else { "GET" };
+        client.ask(method, root, "", b"").await.problem(400, "empty");
         client.ask("GET", &format!("{root}a%"), "", b"").await.problem(400, "%25");
         client.ask("GET", &format!("{root}a%zz"), "", b"").await.problem(400, "%25");
         let long = format!("{root}{}", "k".repeat(4097));

@@ -6,10 +6,10 @@ extern crate alloc;
 #[deprecated(since = "2.0.0", note = "Use associated constants instead. This will no longer be generated in 2021.")]
 pub const ENUM_MIN_BODY: u8 = 0;
 #[deprecated(since = "2.0.0", note = "Use associated constants instead. This will no longer be generated in 2021.")]
-pub const ENUM_MAX_BODY: u8 = 35;
+pub const ENUM_MAX_BODY: u8 = 37;
 #[deprecated(since = "2.0.0", note = "Use associated constants instead. This will no longer be generated in 2021.")]
 #[allow(non_camel_case_types)]
-pub const ENUM_VALUES_BODY: [Body; 36] = [
+pub const ENUM_VALUES_BODY: [Body; 38] = [
   Body::NONE,
   Body::HelloRequest,
   Body::HelloAnswer,
@@ -46,6 +46,8 @@ pub const ENUM_VALUES_BODY: [Body; 36] = [
   Body::AuditAnswer,
   Body::ChangeRequest,
   Body::ChangeAnswer,
+  Body::ListRequest,
+  Body::ListAnswer,
 ];
 
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default)]
@@ -89,9 +91,11 @@ impl Body {
   pub const AuditAnswer: Self = Self(33);
   pub const ChangeRequest: Self = Self(34);
   pub const ChangeAnswer: Self = Self(35);
+  pub const ListRequest: Self = Self(36);
+  pub const ListAnswer: Self = Self(37);
 
   pub const ENUM_MIN: u8 = 0;
-  pub const ENUM_MAX: u8 = 35;
+  pub const ENUM_MAX: u8 = 37;
   pub const ENUM_VALUES: &'static [Self] = &[
     Self::NONE,
     Self::HelloRequest,
@@ -129,6 +133,8 @@ impl Body {
     Self::AuditAnswer,
     Self::ChangeRequest,
     Self::ChangeAnswer,
+    Self::ListRequest,
+    Self::ListAnswer,
   ];
   /// Returns the variant's name or "" if unknown.
   pub fn variant_name(self) -> Option<&'static str> {
@@ -169,6 +175,8 @@ impl Body {
       Self::AuditAnswer => Some("AuditAnswer"),
       Self::ChangeRequest => Some("ChangeRequest"),
       Self::ChangeAnswer => Some("ChangeAnswer"),
+      Self::ListRequest => Some("ListRequest"),
+      Self::ListAnswer => Some("ListAnswer"),
       _ => None,
     }
   }
@@ -6169,6 +6177,391 @@ impl ::core::fmt::Debug for AuditAnswer<'_> {
       ds.finish()
   }
 }
+pub enum ListRequestOffset {}
+#[derive(Copy, Clone, PartialEq)]
+
+pub struct ListRequest<'a> {
+  pub _tab: ::flatbuffers::Table<'a>,
+}
+
+impl<'a> ::flatbuffers::Follow<'a> for ListRequest<'a> {
+  type Inner = ListRequest<'a>;
+  #[inline]
+  unsafe fn follow(buf: &'a [u8], loc: usize) -> Self::Inner {
+    Self { _tab: unsafe { ::flatbuffers::Table::new(buf, loc) } }
+  }
+}
+
+impl<'a> ListRequest<'a> {
+  pub const VT_PARTITION: ::flatbuffers::VOffsetT = 4;
+  pub const VT_NAMESPACE: ::flatbuffers::VOffsetT = 6;
+  pub const VT_PREFIX: ::flatbuffers::VOffsetT = 8;
+  pub const VT_AFTER: ::flatbuffers::VOffsetT = 10;
+  pub const VT_LIMIT: ::flatbuffers::VOffsetT = 12;
+
+  #[inline]
+  pub unsafe fn init_from_table(table: ::flatbuffers::Table<'a>) -> Self {
+    ListRequest { _tab: table }
+  }
+  #[allow(unused_mut)]
+  pub fn create<'bldr: 'args, 'args: 'mut_bldr, 'mut_bldr, A: ::flatbuffers::Allocator + 'bldr>(
+    _fbb: &'mut_bldr mut ::flatbuffers::FlatBufferBuilder<'bldr, A>,
+    args: &'args ListRequestArgs<'args>
+  ) -> ::flatbuffers::WIPOffset<ListRequest<'bldr>> {
+    let mut builder = ListRequestBuilder::new(_fbb);
+    builder.add_limit(args.limit);
+    if let Some(x) = args.after { builder.add_after(x); }
+    if let Some(x) = args.prefix { builder.add_prefix(x); }
+    builder.add_partition(args.partition);
+    builder.add_namespace(args.namespace);
+    builder.finish()
+  }
+
+
+  #[inline]
+  pub fn partition(&self) -> u16 {
+    // Safety:
+    // Created from valid Table for this object
+    // which contains a valid value in this slot
+    unsafe { self._tab.get::<u16>(ListRequest::VT_PARTITION, Some(0)).unwrap()}
+  }
+  #[inline]
+  pub fn namespace(&self) -> u8 {
+    // Safety:
+    // Created from valid Table for this object
+    // which contains a valid value in this slot
+    unsafe { self._tab.get::<u8>(ListRequest::VT_NAMESPACE, Some(0)).unwrap()}
+  }
+  #[inline]
+  pub fn prefix(&self) -> ::flatbuffers::Vector<'a, u8> {
+    // Safety:
+    // Created from valid Table for this object
+    // which contains a valid value in this slot
+    unsafe { self._tab.get::<::flatbuffers::ForwardsUOffset<::flatbuffers::Vector<'a, u8>>>(ListRequest::VT_PREFIX, None).unwrap()}
+  }
+  #[inline]
+  pub fn after(&self) -> Option<::flatbuffers::Vector<'a, u8>> {
+    // Safety:
+    // Created from valid Table for this object
+    // which contains a valid value in this slot
+    unsafe { self._tab.get::<::flatbuffers::ForwardsUOffset<::flatbuffers::Vector<'a, u8>>>(ListRequest::VT_AFTER, None)}
+  }
+  #[inline]
+  pub fn limit(&self) -> u32 {
+    // Safety:
+    // Created from valid Table for this object
+    // which contains a valid value in this slot
+    unsafe { self._tab.get::<u32>(ListRequest::VT_LIMIT, Some(0)).unwrap()}
+  }
+}
+
+impl ::flatbuffers::Verifiable for ListRequest<'_> {
+  #[inline]
+  fn run_verifier(
+    v: &mut ::flatbuffers::Verifier, pos: usize
+  ) -> Result<(), ::flatbuffers::InvalidFlatbuffer> {
+    v.visit_table(pos)?
+     .visit_field::<u16>("partition", Self::VT_PARTITION, false)?
+     .visit_field::<u8>("namespace", Self::VT_NAMESPACE, false)?
+     .visit_field::<::flatbuffers::ForwardsUOffset<::flatbuffers::Vector<'_, u8>>>("prefix", Self::VT_PREFIX, true)?
+     .visit_field::<::flatbuffers::ForwardsUOffset<::flatbuffers::Vector<'_, u8>>>("after", Self::VT_AFTER, false)?
+     .visit_field::<u32>("limit", Self::VT_LIMIT, false)?
+     .finish();
+    Ok(())
+  }
+}
+pub struct ListRequestArgs<'a> {
+    pub partition: u16,
+    pub namespace: u8,
+    pub prefix: Option<::flatbuffers::WIPOffset<::flatbuffers::Vector<'a, u8>>>,
+    pub after: Option<::flatbuffers::WIPOffset<::flatbuffers::Vector<'a, u8>>>,
+    pub limit: u32,
+}
+impl<'a> Default for ListRequestArgs<'a> {
+  #[inline]
+  fn default() -> Self {
+    ListRequestArgs {
+      partition: 0,
+      namespace: 0,
+      prefix: None, // required field
+      after: None,
+      limit: 0,
+    }
+  }
+}
+
+pub struct ListRequestBuilder<'a: 'b, 'b, A: ::flatbuffers::Allocator + 'a> {
+  fbb_: &'b mut ::flatbuffers::FlatBufferBuilder<'a, A>,
+  start_: ::flatbuffers::WIPOffset<::flatbuffers::TableUnfinishedWIPOffset>,
+}
+impl<'a: 'b, 'b, A: ::flatbuffers::Allocator + 'a> ListRequestBuilder<'a, 'b, A> {
+  #[inline]
+  pub fn add_partition(&mut self, partition: u16) {
+    self.fbb_.push_slot::<u16>(ListRequest::VT_PARTITION, partition, 0);
+  }
+  #[inline]
+  pub fn add_namespace(&mut self, namespace: u8) {
+    self.fbb_.push_slot::<u8>(ListRequest::VT_NAMESPACE, namespace, 0);
+  }
+  #[inline]
+  pub fn add_prefix(&mut self, prefix: ::flatbuffers::WIPOffset<::flatbuffers::Vector<'b , u8>>) {
+    self.fbb_.push_slot_always::<::flatbuffers::WIPOffset<_>>(ListRequest::VT_PREFIX, prefix);
+  }
+  #[inline]
+  pub fn add_after(&mut self, after: ::flatbuffers::WIPOffset<::flatbuffers::Vector<'b , u8>>) {
+    self.fbb_.push_slot_always::<::flatbuffers::WIPOffset<_>>(ListRequest::VT_AFTER, after);
+  }
+  #[inline]
+  pub fn add_limit(&mut self, limit: u32) {
+    self.fbb_.push_slot::<u32>(ListRequest::VT_LIMIT, limit, 0);
+  }
+  #[inline]
+  pub fn new(_fbb: &'b mut ::flatbuffers::FlatBufferBuilder<'a, A>) -> ListRequestBuilder<'a, 'b, A> {
+    let start = _fbb.start_table();
+    ListRequestBuilder {
+      fbb_: _fbb,
+      start_: start,
+    }
+  }
+  #[inline]
+  pub fn finish(self) -> ::flatbuffers::WIPOffset<ListRequest<'a>> {
+    let o = self.fbb_.end_table(self.start_);
+    self.fbb_.required(o, ListRequest::VT_PREFIX,"prefix");
+    ::flatbuffers::WIPOffset::new(o.value())
+  }
+}
+
+impl ::core::fmt::Debug for ListRequest<'_> {
+  fn fmt(&self, f: &mut ::core::fmt::Formatter<'_>) -> ::core::fmt::Result {
+    let mut ds = f.debug_struct("ListRequest");
+      ds.field("partition", &self.partition());
+      ds.field("namespace", &self.namespace());
+      ds.field("prefix", &self.prefix());
+      ds.field("after", &self.after());
+      ds.field("limit", &self.limit());
+      ds.finish()
+  }
+}
+pub enum ListAnswerOffset {}
+#[derive(Copy, Clone, PartialEq)]
+
+pub struct ListAnswer<'a> {
+  pub _tab: ::flatbuffers::Table<'a>,
+}
+
+impl<'a> ::flatbuffers::Follow<'a> for ListAnswer<'a> {
+  type Inner = ListAnswer<'a>;
+  #[inline]
+  unsafe fn follow(buf: &'a [u8], loc: usize) -> Self::Inner {
+    Self { _tab: unsafe { ::flatbuffers::Table::new(buf, loc) } }
+  }
+}
+
+impl<'a> ListAnswer<'a> {
+  pub const VT_KEYS: ::flatbuffers::VOffsetT = 4;
+  pub const VT_MICROS: ::flatbuffers::VOffsetT = 6;
+  pub const VT_ORIGINS: ::flatbuffers::VOffsetT = 8;
+  pub const VT_EXPIRES_AT_MICROS: ::flatbuffers::VOffsetT = 10;
+  pub const VT_VALUE_BYTES: ::flatbuffers::VOffsetT = 12;
+  pub const VT_UPTO: ::flatbuffers::VOffsetT = 14;
+  pub const VT_STEP: ::flatbuffers::VOffsetT = 16;
+  pub const VT_VOTING: ::flatbuffers::VOffsetT = 18;
+
+  #[inline]
+  pub unsafe fn init_from_table(table: ::flatbuffers::Table<'a>) -> Self {
+    ListAnswer { _tab: table }
+  }
+  #[allow(unused_mut)]
+  pub fn create<'bldr: 'args, 'args: 'mut_bldr, 'mut_bldr, A: ::flatbuffers::Allocator + 'bldr>(
+    _fbb: &'mut_bldr mut ::flatbuffers::FlatBufferBuilder<'bldr, A>,
+    args: &'args ListAnswerArgs<'args>
+  ) -> ::flatbuffers::WIPOffset<ListAnswer<'bldr>> {
+    let mut builder = ListAnswerBuilder::new(_fbb);
+    builder.add_step(args.step);
+    if let Some(x) = args.upto { builder.add_upto(x); }
+    if let Some(x) = args.value_bytes { builder.add_value_bytes(x); }
+    if let Some(x) = args.expires_at_micros { builder.add_expires_at_micros(x); }
+    if let Some(x) = args.origins { builder.add_origins(x); }
+    if let Some(x) = args.micros { builder.add_micros(x); }
+    if let Some(x) = args.keys { builder.add_keys(x); }
+    builder.add_voting(args.voting);
+    builder.finish()
+  }
+
+
+  #[inline]
+  pub fn keys(&self) -> KeyList<'a> {
+    // Safety:
+    // Created from valid Table for this object
+    // which contains a valid value in this slot
+    unsafe { self._tab.get::<::flatbuffers::ForwardsUOffset<KeyList>>(ListAnswer::VT_KEYS, None).unwrap()}
+  }
+  #[inline]
+  pub fn micros(&self) -> ::flatbuffers::Vector<'a, u64> {
+    // Safety:
+    // Created from valid Table for this object
+    // which contains a valid value in this slot
+    unsafe { self._tab.get::<::flatbuffers::ForwardsUOffset<::flatbuffers::Vector<'a, u64>>>(ListAnswer::VT_MICROS, None).unwrap()}
+  }
+  #[inline]
+  pub fn origins(&self) -> ::flatbuffers::Vector<'a, u64> {
+    // Safety:
+    // Created from valid Table for this object
+    // which contains a valid value in this slot
+    unsafe { self._tab.get::<::flatbuffers::ForwardsUOffset<::flatbuffers::Vector<'a, u64>>>(ListAnswer::VT_ORIGINS, None).unwrap()}
+  }
+  #[inline]
+  pub fn expires_at_micros(&self) -> ::flatbuffers::Vector<'a, u64> {
+    // Safety:
+    // Created from valid Table for this object
+    // which contains a valid value in this slot
+    unsafe { self._tab.get::<::flatbuffers::ForwardsUOffset<::flatbuffers::Vector<'a, u64>>>(ListAnswer::VT_EXPIRES_AT_MICROS, None).unwrap()}
+  }
+  #[inline]
+  pub fn value_bytes(&self) -> ::flatbuffers::Vector<'a, u64> {
+    // Safety:
+    // Created from valid Table for this object
+    // which contains a valid value in this slot
+    unsafe { self._tab.get::<::flatbuffers::ForwardsUOffset<::flatbuffers::Vector<'a, u64>>>(ListAnswer::VT_VALUE_BYTES, None).unwrap()}
+  }
+  #[inline]
+  pub fn upto(&self) -> Option<::flatbuffers::Vector<'a, u8>> {
+    // Safety:
+    // Created from valid Table for this object
+    // which contains a valid value in this slot
+    unsafe { self._tab.get::<::flatbuffers::ForwardsUOffset<::flatbuffers::Vector<'a, u8>>>(ListAnswer::VT_UPTO, None)}
+  }
+  #[inline]
+  pub fn step(&self) -> u64 {
+    // Safety:
+    // Created from valid Table for this object
+    // which contains a valid value in this slot
+    unsafe { self._tab.get::<u64>(ListAnswer::VT_STEP, Some(0)).unwrap()}
+  }
+  #[inline]
+  pub fn voting(&self) -> bool {
+    // Safety:
+    // Created from valid Table for this object
+    // which contains a valid value in this slot
+    unsafe { self._tab.get::<bool>(ListAnswer::VT_VOTING, Some(false)).unwrap()}
+  }
+}
+
+impl ::flatbuffers::Verifiable for ListAnswer<'_> {
+  #[inline]
+  fn run_verifier(
+    v: &mut ::flatbuffers::Verifier, pos: usize
+  ) -> Result<(), ::flatbuffers::InvalidFlatbuffer> {
+    v.visit_table(pos)?
+     .visit_field::<::flatbuffers::ForwardsUOffset<KeyList>>("keys", Self::VT_KEYS, true)?
+     .visit_field::<::flatbuffers::ForwardsUOffset<::flatbuffers::Vector<'_, u64>>>("micros", Self::VT_MICROS, true)?
+     .visit_field::<::flatbuffers::ForwardsUOffset<::flatbuffers::Vector<'_, u64>>>("origins", Self::VT_ORIGINS, true)?
+     .visit_field::<::flatbuffers::ForwardsUOffset<::flatbuffers::Vector<'_, u64>>>("expires_at_micros", Self::VT_EXPIRES_AT_MICROS, true)?
+     .visit_field::<::flatbuffers::ForwardsUOffset<::flatbuffers::Vector<'_, u64>>>("value_bytes", Self::VT_VALUE_BYTES, true)?
+     .visit_field::<::flatbuffers::ForwardsUOffset<::flatbuffers::Vector<'_, u8>>>("upto", Self::VT_UPTO, false)?
+     .visit_field::<u64>("step", Self::VT_STEP, false)?
+     .visit_field::<bool>("voting", Self::VT_VOTING, false)?
+     .finish();
+    Ok(())
+  }
+}
+pub struct ListAnswerArgs<'a> {
+    pub keys: Option<::flatbuffers::WIPOffset<KeyList<'a>>>,
+    pub micros: Option<::flatbuffers::WIPOffset<::flatbuffers::Vector<'a, u64>>>,
+    pub origins: Option<::flatbuffers::WIPOffset<::flatbuffers::Vector<'a, u64>>>,
+    pub expires_at_micros: Option<::flatbuffers::WIPOffset<::flatbuffers::Vector<'a, u64>>>,
+    pub value_bytes: Option<::flatbuffers::WIPOffset<::flatbuffers::Vector<'a, u64>>>,
+    pub upto: Option<::flatbuffers::WIPOffset<::flatbuffers::Vector<'a, u8>>>,
+    pub step: u64,
+    pub voting: bool,
+}
+impl<'a> Default for ListAnswerArgs<'a> {
+  #[inline]
+  fn default() -> Self {
+    ListAnswerArgs {
+      keys: None, // required field
+      micros: None, // required field
+      origins: None, // required field
+      expires_at_micros: None, // required field
+      value_bytes: None, // required field
+      upto: None,
+      step: 0,
+      voting: false,
+    }
+  }
+}
+
+pub struct ListAnswerBuilder<'a: 'b, 'b, A: ::flatbuffers::Allocator + 'a> {
+  fbb_: &'b mut ::flatbuffers::FlatBufferBuilder<'a, A>,
+  start_: ::flatbuffers::WIPOffset<::flatbuffers::TableUnfinishedWIPOffset>,
+}
+impl<'a: 'b, 'b, A: ::flatbuffers::Allocator + 'a> ListAnswerBuilder<'a, 'b, A> {
+  #[inline]
+  pub fn add_keys(&mut self, keys: ::flatbuffers::WIPOffset<KeyList<'b >>) {
+    self.fbb_.push_slot_always::<::flatbuffers::WIPOffset<KeyList>>(ListAnswer::VT_KEYS, keys);
+  }
+  #[inline]
+  pub fn add_micros(&mut self, micros: ::flatbuffers::WIPOffset<::flatbuffers::Vector<'b , u64>>) {
+    self.fbb_.push_slot_always::<::flatbuffers::WIPOffset<_>>(ListAnswer::VT_MICROS, micros);
+  }
+  #[inline]
+  pub fn add_origins(&mut self, origins: ::flatbuffers::WIPOffset<::flatbuffers::Vector<'b , u64>>) {
+    self.fbb_.push_slot_always::<::flatbuffers::WIPOffset<_>>(ListAnswer::VT_ORIGINS, origins);
+  }
+  #[inline]
+  pub fn add_expires_at_micros(&mut self, expires_at_micros: ::flatbuffers::WIPOffset<::flatbuffers::Vector<'b , u64>>) {
+    self.fbb_.push_slot_always::<::flatbuffers::WIPOffset<_>>(ListAnswer::VT_EXPIRES_AT_MICROS, expires_at_micros);
+  }
+  #[inline]
+  pub fn add_value_bytes(&mut self, value_bytes: ::flatbuffers::WIPOffset<::flatbuffers::Vector<'b , u64>>) {
+    self.fbb_.push_slot_always::<::flatbuffers::WIPOffset<_>>(ListAnswer::VT_VALUE_BYTES, value_bytes);
+  }
+  #[inline]
+  pub fn add_upto(&mut self, upto: ::flatbuffers::WIPOffset<::flatbuffers::Vector<'b , u8>>) {
+    self.fbb_.push_slot_always::<::flatbuffers::WIPOffset<_>>(ListAnswer::VT_UPTO, upto);
+  }
+  #[inline]
+  pub fn add_step(&mut self, step: u64) {
+    self.fbb_.push_slot::<u64>(ListAnswer::VT_STEP, step, 0);
+  }
+  #[inline]
+  pub fn add_voting(&mut self, voting: bool) {
+    self.fbb_.push_slot::<bool>(ListAnswer::VT_VOTING, voting, false);
+  }
+  #[inline]
+  pub fn new(_fbb: &'b mut ::flatbuffers::FlatBufferBuilder<'a, A>) -> ListAnswerBuilder<'a, 'b, A> {
+    let start = _fbb.start_table();
+    ListAnswerBuilder {
+      fbb_: _fbb,
+      start_: start,
+    }
+  }
+  #[inline]
+  pub fn finish(self) -> ::flatbuffers::WIPOffset<ListAnswer<'a>> {
+    let o = self.fbb_.end_table(self.start_);
+    self.fbb_.required(o, ListAnswer::VT_KEYS,"keys");
+    self.fbb_.required(o, ListAnswer::VT_MICROS,"micros");
+    self.fbb_.required(o, ListAnswer::VT_ORIGINS,"origins");
+    self.fbb_.required(o, ListAnswer::VT_EXPIRES_AT_MICROS,"expires_at_micros");
+    self.fbb_.required(o, ListAnswer::VT_VALUE_BYTES,"value_bytes");
+    ::flatbuffers::WIPOffset::new(o.value())
+  }
+}
+
+impl ::core::fmt::Debug for ListAnswer<'_> {
+  fn fmt(&self, f: &mut ::core::fmt::Formatter<'_>) -> ::core::fmt::Result {
+    let mut ds = f.debug_struct("ListAnswer");
+      ds.field("keys", &self.keys());
+      ds.field("micros", &self.micros());
+      ds.field("origins", &self.origins());
+      ds.field("expires_at_micros", &self.expires_at_micros());
+      ds.field("value_bytes", &self.value_bytes());
+      ds.field("upto", &self.upto());
+      ds.field("step", &self.step());
+      ds.field("voting", &self.voting());
+      ds.finish()
+  }
+}
 pub enum HeadOffset {}
 #[derive(Copy, Clone, PartialEq)]
 
@@ -6788,6 +7181,36 @@ impl<'a> Head<'a> {
     }
   }
 
+  #[inline]
+  #[allow(non_snake_case)]
+  pub fn body_as_list_request(&self) -> Option<ListRequest<'a>> {
+    if self.body_type() == Body::ListRequest {
+      self.body().map(|t| {
+       // Safety:
+       // Created from a valid Table for this object
+       // Which contains a valid union in this slot
+       unsafe { ListRequest::init_from_table(t) }
+     })
+    } else {
+      None
+    }
+  }
+
+  #[inline]
+  #[allow(non_snake_case)]
+  pub fn body_as_list_answer(&self) -> Option<ListAnswer<'a>> {
+    if self.body_type() == Body::ListAnswer {
+      self.body().map(|t| {
+       // Safety:
+       // Created from a valid Table for this object
+       // Which contains a valid union in this slot
+       unsafe { ListAnswer::init_from_table(t) }
+     })
+    } else {
+      None
+    }
+  }
+
 }
 
 impl ::flatbuffers::Verifiable for Head<'_> {
@@ -6838,6 +7261,8 @@ impl ::flatbuffers::Verifiable for Head<'_> {
           Body::AuditAnswer => v.verify_union_variant::<::flatbuffers::ForwardsUOffset<AuditAnswer>>("Body::AuditAnswer", pos),
           Body::ChangeRequest => v.verify_union_variant::<::flatbuffers::ForwardsUOffset<ChangeRequest>>("Body::ChangeRequest", pos),
           Body::ChangeAnswer => v.verify_union_variant::<::flatbuffers::ForwardsUOffset<ChangeAnswer>>("Body::ChangeAnswer", pos),
+          Body::ListRequest => v.verify_union_variant::<::flatbuffers::ForwardsUOffset<ListRequest>>("Body::ListRequest", pos),
+          Body::ListAnswer => v.verify_union_variant::<::flatbuffers::ForwardsUOffset<ListAnswer>>("Body::ListAnswer", pos),
           _ => Ok(()),
         }
      })?
@@ -7167,6 +7592,20 @@ impl ::core::fmt::Debug for Head<'_> {
         },
         Body::ChangeAnswer => {
           if let Some(x) = self.body_as_change_answer() {
+            ds.field("body", &x)
+          } else {
+            ds.field("body", &"InvalidFlatbuffer: Union discriminant does not match value.")
+          }
+        },
+        Body::ListRequest => {
+          if let Some(x) = self.body_as_list_request() {
+            ds.field("body", &x)
+          } else {
+            ds.field("body", &"InvalidFlatbuffer: Union discriminant does not match value.")
+          }
+        },
+        Body::ListAnswer => {
+          if let Some(x) = self.body_as_list_answer() {
             ds.field("body", &x)
           } else {
             ds.field("body", &"InvalidFlatbuffer: Union discriminant does not match value.")

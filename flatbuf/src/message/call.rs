@@ -9,8 +9,8 @@ use flatbuffers::{FlatBufferBuilder, UnionWIPOffset, VerifierOptions, WIPOffset}
 use tako_types::limits::{FRAME_HEAD_BYTES_MAX, TAIL_ENTRIES_MAX};
 
 use super::{
-    CallHead, ChangeOutcome, PrepareOutcome, Request, Response, conditional, gossip, hello, read,
-    scrub, standing, step, tail, tail::TailFields, write,
+    CallHead, ChangeOutcome, PrepareOutcome, Request, Response, conditional, gossip, hello,
+    listing, read, scrub, standing, step, tail, tail::TailFields, write,
 };
 use crate::{
     Record,
@@ -213,6 +213,9 @@ fn write_request(builder: &mut FlatBufferBuilder<'_>, request: &Request) -> Body
         Request::Audit { partition, step, held } => {
             (Body::AuditRequest, scrub::write_audit_request(builder, *partition, *step, held))
         }
+        Request::List { partition, query } => {
+            (Body::ListRequest, listing::write_request(builder, *partition, query))
+        }
     }
 }
 
@@ -262,6 +265,8 @@ fn read_request(
         scrub::read_request(table)
     } else if let Some(table) = head.body_as_audit_request() {
         scrub::read_audit_request(table)
+    } else if let Some(table) = head.body_as_list_request() {
+        listing::read_request(whole, table)
     } else {
         Err(WireError::Body { found: head.body_type().0 })
     }
@@ -318,6 +323,7 @@ fn write_response(builder: &mut FlatBufferBuilder<'_>, response: &Response) -> B
             (Body::StandingAnswer, standing::write_answer(builder, standing))
         }
         Response::Scrub(report) => (Body::ScrubAnswer, scrub::write_answer(builder, report)),
+        Response::List(page) => (Body::ListAnswer, listing::write_answer(builder, page)),
         Response::Audit(audit) => (Body::AuditAnswer, scrub::write_audit_answer(builder, *audit)),
     }
 }
@@ -373,6 +379,8 @@ fn read_response(
         scrub::read_answer(table)
     } else if let Some(table) = head.body_as_audit_answer() {
         Ok(scrub::read_audit_answer(table))
+    } else if let Some(table) = head.body_as_list_answer() {
+        listing::read_answer(whole, table)
     } else {
         Err(WireError::Body { found: head.body_type().0 })
     }

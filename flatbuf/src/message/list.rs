@@ -41,10 +41,18 @@ pub(super) fn write_keys<'a, 'k>(
     builder: &mut Builder<'a>,
     keys: impl Iterator<Item = &'k StoredKey> + Clone,
 ) -> WIPOffset<KeyList<'a>> {
-    let mut blob = Vec::with_capacity(keys.clone().map(|key| key.as_bytes().len()).sum());
+    write_names(builder, keys.map(StoredKey::as_bytes))
+}
+
+/// Keys of either kind, stored or as clients name them.
+pub(super) fn write_names<'a, 'k>(
+    builder: &mut Builder<'a>,
+    keys: impl Iterator<Item = &'k Bytes> + Clone,
+) -> WIPOffset<KeyList<'a>> {
+    let mut blob = Vec::with_capacity(keys.clone().map(Bytes::len).sum());
     let mut ends = Vec::with_capacity(keys.size_hint().0);
     for key in keys {
-        blob.extend_from_slice(key.as_bytes());
+        blob.extend_from_slice(key);
         ends.push(u32::try_from(blob.len()).unwrap_or(u32::MAX));
     }
     let args = KeyListArgs {
@@ -60,6 +68,16 @@ pub(super) fn read_keys(
     list: KeyList<'_>,
     limit: usize,
 ) -> Result<Vec<StoredKey>, WireError> {
+    read_names(whole, list, limit, read_key)
+}
+
+/// Keys of either kind, each as `read` has it.
+pub(super) fn read_names<T>(
+    whole: &Bytes,
+    list: KeyList<'_>,
+    limit: usize,
+    read: impl Fn(Bytes) -> Result<T, WireError>,
+) -> Result<Vec<T>, WireError> {
     let ends = list.ends();
     if ends.len() > limit {
         return Err(WireError::TooLong { what: "a list of keys", found: ends.len(), limit });
@@ -72,7 +90,7 @@ pub(super) fn read_keys(
         if end < start || blob.len() < end {
             return Err(WireError::Field { field: "ends" });
         }
-        keys.push(read_key(blob.slice(start..end))?);
+        keys.push(read(blob.slice(start..end))?);
         start = end;
     }
     if start == blob.len() { Ok(keys) } else { Err(WireError::Field { field: "blob" }) }

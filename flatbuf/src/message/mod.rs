@@ -11,6 +11,7 @@ mod conditional;
 mod gossip;
 mod hello;
 mod list;
+mod listing;
 mod read;
 mod scrub;
 mod standing;
@@ -24,8 +25,8 @@ mod write;
 pub(crate) use call::{Answer, decode_request, decode_response, encode_request, encode_response};
 pub use scrub::TEXT_BYTES_MAX as SCRUB_TEXT_BYTES_MAX;
 pub use types::{
-    AuditAnswer, CallHead, ChangeOutcome, Condition, Edit, GossipState, JournalScrub, Misfit,
-    NodeState, OrphanOrder, OrphanReport, PartitionGossip, PartitionScrub, PartitionStanding,
-    PrepareOutcome, PutOutcome, Request, Response, ScrubOrder, ScrubReport, Standing, StatAnswer,
-    StepAnnouncement, TailEntry,
+    AuditAnswer, CallHead, ChangeOutcome, Condition, Edit, GossipState, JournalScrub, Listing,
+    ListingQuery, Misfit, NodeState, OrphanOrder, OrphanReport, PartitionGossip, PartitionScrub,
+    PartitionStanding, PrepareOutcome, PutOutcome, Request, Response, ScrubOrder, ScrubReport,
+    Standing, StatAnswer, StepAnnouncement, TailEntry,
 };

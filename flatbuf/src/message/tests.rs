@@ -3,8 +3,8 @@
 use bytes::Bytes;
 use rand::{Rng, RngExt, SeedableRng, rngs::StdRng};
 use tako_types::{
-    ClusterId, Epoch, ErrorKind, Incarnation, Key, Kind, Lsn, NodeId, PartitionId, StepNumber,
-    StoredKey, Version,
+    ClusterId, Epoch, ErrorKind, Incarnation, Key, Kind, Lsn, NodeId, PartitionId, RecordStat,
+    StepNumber, StoredKey, Version,
 };
 
 use super::*;
@@ -160,7 +160,29 @@ fn requests() -> Vec<(&'static str, Request)> {
                 held: vec![(1, Version { micros: 2, origin: 3 }), (u64::MAX, Version::ZERO)],
             },
         ),
+        ("list", Request::List { partition, query: listed(b"a/", Some(b"a/b")) }),
+        ("list-all", Request::List { partition, query: listed(b"", None) }),
     ]
+}
+
+fn listed(prefix: &'static [u8], after: Option<&'static [u8]>) -> ListingQuery {
+    let prefix = Bytes::from_static(prefix);
+    ListingQuery { namespace: 1, prefix, after: after.map(Bytes::from_static), limit: 7 }
+}
+
+fn listing(upto: Option<&'static [u8]>) -> Listing {
+    let stat = |micros, expires_at_micros| RecordStat {
+        version: Version { micros, origin: 2 },
+        is_tombstone: false,
+        expires_at_micros,
+        value_bytes: 3,
+    };
+    let entries = vec![
+        (Bytes::from_static(b"a/b"), stat(4, 0)),
+        (Bytes::from_static(b"a/\xff"), stat(u64::MAX, 5)),
+    ];
+    let upto = upto.map(Bytes::from_static);
+    Listing { entries, upto, step: StepNumber(6), voting: true }
 }
 
 fn scrubbed() -> ScrubReport {
@@ -325,6 +347,8 @@ fn answers() -> Vec<(&'static str, Answer)> {
         ("scrub", Ok(Response::Scrub(scrubbed()))),
         ("scrub-none", Ok(Response::Scrub(ScrubReport::default()))),
         ("audit", Ok(Response::Audit(AuditAnswer { behind: true, checked: 1, stale: 2 }))),
+        ("list", Ok(Response::List(listing(Some(b"a/c"))))),
+        ("list-end", Ok(Response::List(Listing { entries: Vec::new(), ..listing(None) }))),
         ("error-epoch", Err(RpcError::stale_epoch(17))),
         ("error-nothing-done", Err(RpcError::nothing_done("it is leaving"))),
         ("error-busy", Err(RpcError::busy("too much", 20))),

@@ -2,7 +2,8 @@
 
 use bytes::Bytes;
 use tako_types::{
-    ClusterId, Epoch, Incarnation, Lsn, NodeId, PartitionId, StepNumber, StoredKey, Version,
+    ClusterId, Epoch, Incarnation, Lsn, NodeId, PartitionId, RecordStat, StepNumber, StoredKey,
+    Version,
 };
 
 use crate::Record;
@@ -144,6 +145,13 @@ pub enum Request {
         /// `TAIL_ENTRIES_MAX`.
         held: Vec<(u64, Version)>,
     },
+    /// What there is of a partition.
+    List {
+        /// Which partition.
+        partition: PartitionId,
+        /// Which of its keys.
+        query: ListingQuery,
+    },
 }
 
 /// What the other node answers.
@@ -242,6 +250,8 @@ pub enum Response {
     Standing(Standing),
     /// To [`Request::Scrub`].
     Scrub(ScrubReport),
+    /// To [`Request::List`].
+    List(Listing),
     /// To [`Request::Audit`].
     Audit(AuditAnswer),
 }
@@ -665,4 +675,30 @@ pub struct AuditAnswer {
     pub checked: u64,
     /// Keys that it would have answered older than the snapshot has them; put right.
     pub stale: u64,
+}
+
+/// Which keys a listing is of.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ListingQuery {
+    /// Of which namespace.
+    pub namespace: u8,
+    /// What all keys begin with.
+    pub prefix: Bytes,
+    /// All keys are greater than this.
+    pub after: Option<Bytes>,
+    /// Most keys in the answer; `LIST_ENTRIES_MAX` in any case.
+    pub limit: u32,
+}
+
+/// Some of a listing.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Listing {
+    /// Clients' keys in their order, with what their records are; no tombstones. Some may have expired.
+    pub entries: Vec<(Bytes, RecordStat)>,
+    /// All keys up to here were looked at, so go on behind it; `None` at the end of the partition.
+    pub upto: Option<Bytes>,
+    /// Step of the view that was looked at.
+    pub step: StepNumber,
+    /// False while the replica recovers: it may lack some.
+    pub voting: bool,
 }

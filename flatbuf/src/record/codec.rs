@@ -9,7 +9,7 @@ use std::ops::Range;
 use bytes::Bytes;
 use flatbuffers::{FlatBufferBuilder, VerifierOptions, WIPOffset};
 use tako_types::{
-    Kind, StoredKey, Version,
+    Kind, RecordStat, StoredKey, Version,
     limits::{
         CONTENT_TYPE_BYTES_MAX, RECORD_BYTES_MAX, RECORD_OVERHEAD_BYTES_MAX, VALUE_BYTES_MAX_LIMIT,
     },
@@ -200,6 +200,19 @@ impl Record {
     pub fn content_type(&self) -> Option<&str> {
         let bytes = self.bytes.get(self.content_type.clone()?)?;
         std::str::from_utf8(bytes).ok()
+    }
+
+    /// All but the value, and its length.
+    #[must_use]
+    pub fn stat(&self) -> RecordStat {
+        let RecordHead { version, kind, expires_at_micros, flags: _ } = self.head;
+        let is_tombstone = kind == Kind::Tombstone;
+        RecordStat {
+            version,
+            is_tombstone,
+            expires_at_micros,
+            value_bytes: self.value.len() as u64,
+        }
     }
 
     /// The stored checksum.

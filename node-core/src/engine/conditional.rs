@@ -64,8 +64,8 @@ impl Engine {
             if !inner.judges() {
                 return Err(EngineError::NotVoting(p));
             }
-            if let Some(held) = inner.index.get(key).filter(|held| held.version > ballot) {
-                return Ok(Prepared::Refused(held.version));
+            if let Some(held) = inner.index.get(key).filter(|held| held.version() > ballot) {
+                return Ok(Prepared::Refused(held.version()));
             }
             if let Err(standing) = inner.promises.prepare(key, ballot, self.clock.now_micros()) {
                 return Ok(Prepared::Refused(standing));
@@ -163,11 +163,11 @@ impl Engine {
     ) -> Result<bool, Look> {
         let ballot = record.version();
         if let Some(held) = inner.index.get(key) {
-            if held.version == ballot && held.crc == record.crc() {
+            if held.version() == ballot && held.crc == record.crc() {
                 return Err(Look::Same { voting: self.counts(inner, key, ballot) });
             }
-            if held.version > base {
-                return Err(Look::Newer(held.version));
+            if held.version() > base {
+                return Err(Look::Newer(held.version()));
             }
         }
         if let Err(standing) = inner.promises.may_accept(key, ballot, self.clock.now_micros()) {
@@ -203,7 +203,7 @@ impl Engine {
 /// The version in the way when `ballot` is neither promised for the key any more nor what is held.
 fn still_promised(inner: &Inner, key: &StoredKey, ballot: Version) -> Option<Version> {
     let promised = inner.promises.of(key);
-    let held = inner.index.get(key).map(|held| held.version);
+    let held = inner.index.get(key).map(|held| held.version());
     if promised == Some(ballot) || (promised.is_none() && held == Some(ballot)) {
         return None;
     }

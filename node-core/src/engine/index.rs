@@ -12,12 +12,12 @@ use std::{
 
 use tako_flatbuf::Record;
 use tako_journal::Location;
-use tako_types::{Lsn, StoredKey, Version, merge_order};
+use tako_types::{Lsn, RecordStat, StoredKey, Version, merge_order};
 
 /// What the index knows of one key.
 #[derive(Debug, Clone)]
 pub(crate) struct Held {
-    pub(crate) version: Version,
+    pub(crate) stat: RecordStat,
     pub(crate) crc: u32,
     pub(crate) lsn: Lsn,
     pub(crate) location: Location,
@@ -71,13 +71,8 @@ impl Index {
     ) -> Option<Displaced> {
         let key = record.key();
         self.newest = self.newest.max(record.version());
-        let new = Held {
-            version: record.version(),
-            crc: record.crc(),
-            lsn,
-            location,
-            record: Some(record),
-        };
+        let new =
+            Held { stat: record.stat(), crc: record.crc(), lsn, location, record: Some(record) };
         let Some(old) = self.held.get(&key) else {
             self.bytes += u64::from(location.bytes);
             // A key that is a slice of its record would keep the record in memory for ever.
@@ -86,7 +81,7 @@ impl Index {
             self.held.insert(key, new);
             return None;
         };
-        let wins = if new.version == old.version && new.crc != old.crc {
+        let wins = if new.version() == old.version() && new.crc != old.crc {
             let old_record = old.record.clone().or_else(|| load(old.location));
             match (&new.record, old_record) {
                 (Some(new), Some(old)) => merge_order(
@@ -98,7 +93,7 @@ impl Index {
             }
         } else {
             // The same record again: the later entry carries it from now on.
-            new.version >= old.version
+            new.version() >= old.version()
         };
         if !wins {
             return Some(Displaced { location, memory_bytes: new.memory_bytes() });
@@ -151,6 +146,10 @@ pub(crate) struct Displaced {
 }
 
 impl Held {
+    pub(crate) fn version(&self) -> Version {
+        self.stat.version
+    }
+
     /// Bytes of memory its record takes now.
     pub(crate) fn memory_bytes(&self) -> u64 {
         self.record.as_ref().map_or(0, |record| record.bytes().len() as u64)
@@ -190,7 +189,7 @@ mod tests {
         assert_eq!(apply(&mut index, 1, record("a", 5, "x")), None);
         assert_eq!(apply(&mut index, 2, record("a", 3, "y")), Some(2));
         assert_eq!(apply(&mut index, 3, record("a", 9, "z")), Some(1));
-        let tail: Vec<_> = index.tail(Lsn(0)).map(|(_, held)| held.version.micros).collect();
+        let tail: Vec<_> = index.tail(Lsn(0)).map(|(_, held)| held.version().micros).collect();
         assert_eq!(tail, [9]);
         assert_eq!(index.last_lsn(), Some(Lsn(3)));
     }

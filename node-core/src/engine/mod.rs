@@ -13,6 +13,7 @@ mod audit;
 mod cache;
 mod conditional;
 mod index;
+mod list;
 mod partition;
 mod place;
 mod promise;

@@ -67,7 +67,7 @@ impl Engine {
         p: PartitionId,
         record: &Record,
     ) -> Result<bool, EngineError> {
-        let is_it = |now: &Held| (now.version, now.crc) == (record.version(), record.crc());
+        let is_it = |now: &Held| (now.version(), now.crc) == (record.version(), record.crc());
         self.append_again(p, record, is_it).await
     }
 

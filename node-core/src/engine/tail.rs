@@ -58,7 +58,7 @@ impl Engine {
             page.entries.push(TailEntry {
                 lsn: held.lsn,
                 key: key.clone(),
-                version: held.version,
+                version: held.version(),
                 crc: held.crc,
             });
         }

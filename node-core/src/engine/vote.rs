@@ -78,7 +78,7 @@ impl Engine {
         let answers = keys
             .iter()
             .map(|key| match inner.index.get(key) {
-                Some(held) => StatAnswer { version: Some(held.version), crc: held.crc },
+                Some(held) => StatAnswer { version: Some(held.version()), crc: held.crc },
                 None => StatAnswer { version: None, crc: 0 },
             })
             .collect();
@@ -126,7 +126,11 @@ impl Engine {
     }
 
     /// A view whose checkpoint is readable again: the one in force, if it moved on, or the newest.
-    async fn reopen(&self, p: PartitionId, gone: &Arc<View>) -> Result<Arc<View>, EngineError> {
+    pub(super) async fn reopen(
+        &self,
+        p: PartitionId,
+        gone: &Arc<View>,
+    ) -> Result<Arc<View>, EngineError> {
         if let Some(current) = self.view(p)
             && current.meta.step > gone.meta.step
         {

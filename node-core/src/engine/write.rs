@@ -147,10 +147,10 @@ impl Engine {
     ) -> Result<bool, Look> {
         let version = record.version();
         if let Some(held) = inner.index.get(key) {
-            if held.version > version || (held.version == version && held.crc != record.crc()) {
-                return Err(Look::Newer(held.version));
+            if held.version() > version || (held.version() == version && held.crc != record.crc()) {
+                return Err(Look::Newer(held.version()));
             }
-            if held.version == version {
+            if held.version() == version {
                 return Err(Look::Same { voting: self.counts_for(inner, key, version, intent) });
             }
         }

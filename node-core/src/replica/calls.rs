@@ -56,6 +56,7 @@ fn is_of_a_client(request: &Request) -> bool {
             | Request::Accept { .. }
             | Request::Get { .. }
             | Request::Stat { .. }
+            | Request::List { .. }
     )
 }
 

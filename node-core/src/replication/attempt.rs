@@ -83,6 +83,16 @@ impl Attempt {
         Self { document, p, begun_micros, until, before: 0 }
     }
 
+    /// The first one of a request for a whole partition.
+    pub(super) fn of_partition(
+        links: &Links,
+        p: PartitionId,
+        begun_micros: u64,
+        until: Instant,
+    ) -> Self {
+        Self { document: links.config.current(), p, begun_micros, until, before: 0 }
+    }
+
     /// The next one, under the document in force now.
     pub(super) fn begin_again(&self, links: &Links) -> Result<Self, RequestError> {
         let times = self.before + 1;

@@ -7,6 +7,7 @@
 //!      of each set before the answer
 //! change: by one replica of the key: a majority promises and shows what it holds ─► does the
 //!      condition hold? ─► a majority takes the record
+//! list: pages of one replica of each partition ─► in the order of keys
 //! ```
 //! Any node and any proxy serves any key. Calls: attempt (one document's judgement), links
 //! (replicas), quorum (pure counting). Called by: the gateways.
@@ -23,6 +24,7 @@
 
 mod attempt;
 mod change;
+mod list;
 mod quorum;
 mod read;
 mod write;
@@ -37,6 +39,7 @@ use std::{
 
 pub use change::Change;
 use change::turns::Turns;
+pub use list::{List, Lister};
 use read::AskedForSteps;
 pub use read::Read;
 use tako_flatbuf::{NodeState, RpcError};

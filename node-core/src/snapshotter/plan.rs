@@ -88,13 +88,21 @@ pub(super) fn step_input(
             }
             StepRow {
                 key,
-                version: record.version(),
+                stat: record.stat(),
                 newest: record.version() > base.highest,
                 record: record.bytes().clone(),
             }
         })
         .collect();
-    StepInput { rows, due: due_rows, purge: due.purge, drop_due: due.dropped, coverage, highest }
+    StepInput {
+        rows,
+        due: due_rows,
+        purge: due.purge,
+        drop_due: due.dropped,
+        coverage,
+        highest,
+        ..StepInput::default()
+    }
 }
 
 /// Closes the folders of nodes that are gone: should one come back, its records may be older than

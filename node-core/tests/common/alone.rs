@@ -76,7 +76,7 @@ pub fn step_of(records: &[Record], coverage: Coverage) -> StepInput {
     let rows = records.iter().map(|record| StepRow {
         key: record.key().as_bytes().clone(),
         record: record.bytes().clone(),
-        version: record.version(),
+        stat: record.stat(),
         newest: true,
     });
     let highest = records.iter().map(Record::version).max().unwrap_or_default();

@@ -10,10 +10,12 @@ pub mod fuzz;
 mod id;
 mod key;
 pub mod limits;
+mod stat;
 mod version;
 
 pub use clock::{Clock, Drift, HybridClock, SystemClock};
 pub use error::ErrorKind;
 pub use id::{ClusterId, Epoch, Incarnation, Lsn, NodeId, PartitionId, StepNumber};
 pub use key::{Key, KeyError, NAMESPACE_STORE, NAMESPACE_VALUES, StoredKey};
+pub use stat::RecordStat;
 pub use version::{Kind, Version, merge_order};

@@ -69,6 +69,9 @@ pub const PROMISES_MAX: usize = 1_024;
 /// Entries in one Tail answer; more are asked for in another call.
 pub const TAIL_ENTRIES_MAX: usize = 16_384;
 
+/// Keys in one answer of a listing: with the longest keys 4 MiB.
+pub const LIST_ENTRIES_MAX: usize = 1_024;
+
 /// Bytes of records in one Fetch answer; at least one record is always given.
 pub const FETCH_BYTES_MAX: usize = 8 << 20;
 
@@ -133,6 +136,8 @@ const _: () = assert!(CONFIGURATION_BYTES_MAX < PUBLISHED_BYTES_MAX);
 const _: () = assert!(HEALING_BYTES_PER_SECOND_MIN < HEALING_BYTES_PER_SECOND_MAX);
 const _: () = assert!(CATCH_UP_MAX.as_secs() < CALL_DEADLINE.as_secs());
 const _: () = assert!(FETCH_BYTES_MAX < FRAME_BYTES_MAX);
+// A listed key, and 32 bytes beside it.
+const _: () = assert!(LIST_ENTRIES_MAX * (KEY_BYTES_MAX + 64) < FRAME_HEAD_BYTES_MAX);
 // A Tail entry is at most a key, 16 bytes of version, 8 of LSN, 4 of crc and 4 of length; the
 // count alone does not bound the bytes, so a Tail answer is cut by bytes as well.
 const _: () = assert!(TAIL_ENTRIES_MAX * 64 < FRAME_HEAD_BYTES_MAX);

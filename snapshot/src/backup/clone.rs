@@ -2,8 +2,8 @@
 //!
 //! Invariant: the source's tables are held by checkpoints in the source that do not expire, which
 //! the engine makes. A clone of as many partitions is the whole database; of another number it shows
-//! the records of its range only, and a first step brings what lies outside that: the meta row and
-//! the due rows.
+//! the records of its range only, and first steps bring what lies outside that: the meta row, the due
+//! rows and the listing rows. Reading those of the sources takes time in proportion to their keys.
 
 use slatedb::admin::CloneSourceSpec;
 use slatedb_common::clock::SystemClock;
@@ -18,10 +18,14 @@ use super::{
     restore::{Heritage, Work},
 };
 use crate::{
-    SnapshotError,
+    PartitionReader, SnapshotError,
     clock::{StoreClock, floor_millis},
+    rows::listed_key,
     snapshots::bounded,
 };
+
+/// Listing rows read and written at once; each has a key of up to 4 KiB.
+const LISTINGS_AT_ONCE: usize = 16_384;
 
 impl Work<'_> {
     /// Makes a partition; nothing was read of the sources' records.
@@ -42,6 +46,7 @@ impl Work<'_> {
         let mut steps = Steps { writer: &mut writer, heritage: &heritage, partition };
         for (source, reader) in &readers {
             self.copy_due(partition, *source, reader, &mut steps).await?;
+            self.copy_listings(partition, *source, reader, &mut steps).await?;
         }
         steps.take(Vec::new(), Vec::new()).await?;
         writer.close().await;
@@ -49,6 +54,34 @@ impl Work<'_> {
             reader.close().await;
         }
         Ok(Vec::new())
+    }
+
+    /// Carries over what is told of the records that came.
+    async fn copy_listings(
+        &self,
+        partition: PartitionId,
+        source: PartitionId,
+        reader: &PartitionReader,
+        steps: &mut Steps<'_>,
+    ) -> Result<(), BackupError> {
+        let range = range_of(partition, self.into.partitions_log2());
+        let mut after = None;
+        loop {
+            let page = reader.listings(after, LISTINGS_AT_ONCE).await;
+            let (rows, more) = page.map_err(BackupError::of(source))?;
+            after = rows.last().map(|(row, _)| row.clone());
+            let listings: Vec<_> = rows
+                .iter()
+                .filter_map(|(row, stat)| Some((listed_key(row)?, *stat)))
+                .filter(|(key, _)| range.contains(key.as_bytes()))
+                .collect();
+            if !listings.is_empty() {
+                steps.list(listings).await?;
+            }
+            if !more {
+                return Ok(());
+            }
+        }
     }
 
     async fn make_clone(&self, partition: PartitionId, whole: bool) -> Result<(), SnapshotError> {

@@ -3,7 +3,7 @@
 //! Invariant: every record is checked before it is written; one partition is written by one writer,
 //! in key order, as plain puts: none of its keys was there before, as the root was empty.
 
-use tako_types::PartitionId;
+use tako_types::{PartitionId, RecordStat, StoredKey};
 
 use super::{
     BackupError, Count,
@@ -112,18 +112,29 @@ pub(super) struct Steps<'a> {
 }
 
 impl Steps<'_> {
-    /// One step, and the compaction that it makes due.
+    /// One step of records and due rows.
     pub(super) async fn take(
         &mut self,
         rows: Vec<StepRow>,
         due: Vec<DueRow>,
     ) -> Result<(), BackupError> {
+        self.step(StepInput { rows, due, ..StepInput::default() }).await
+    }
+
+    /// One step of what a listing tells of records that are there.
+    pub(super) async fn list(
+        &mut self,
+        listings: Vec<(StoredKey, RecordStat)>,
+    ) -> Result<(), BackupError> {
+        self.step(StepInput { listings, ..StepInput::default() }).await
+    }
+
+    /// One step, and the compaction that it makes due.
+    async fn step(&mut self, input: StepInput) -> Result<(), BackupError> {
         let input = StepInput {
-            rows,
-            due,
             coverage: self.heritage.coverage.clone(),
             highest: self.heritage.highest,
-            ..StepInput::default()
+            ..input
         };
         self.writer.load(input).await.map_err(BackupError::of(self.partition))?;
         self.writer.maintain().await.map_err(BackupError::of(self.partition))?;

@@ -132,7 +132,7 @@ impl<'a> CheckedPages<'a> {
             false => Err("it belongs to another partition".to_owned()),
         };
         match found {
-            Ok(version) => Ok(StepRow { key, record, version, newest: true }),
+            Ok(stat) => Ok(StepRow { key, record, stat, newest: true }),
             Err(what) => Err(BackupError::Damaged {
                 partition: self.partition,
                 what: format!("the record under {}: {what}", shown(&key)),

@@ -27,7 +27,7 @@ mod verify;
 use std::{collections::BTreeSet, sync::Arc};
 
 use bytes::Bytes;
-use tako_types::{Clock, PartitionId, Version, limits::PARTITIONS_MAX};
+use tako_types::{Clock, PartitionId, RecordStat, limits::PARTITIONS_MAX};
 
 pub use count::Count;
 pub use create::{About, Listed};
@@ -47,9 +47,9 @@ const CACHE_BYTES: usize = 32 << 20;
 /// Partitions worked on at once: their waits for the store overlap.
 const AT_ONCE: usize = 4;
 
-/// Looks into the encoded record that lies under a stored key, checksum included: its version, or
-/// what is wrong with it.
-pub type InspectFn = fn(key: &Bytes, record: &Bytes) -> Result<Version, String>;
+/// Looks into the encoded record that lies under a stored key, checksum included: what a listing tells
+/// of it, or what is wrong with it.
+pub type InspectFn = fn(key: &Bytes, record: &Bytes) -> Result<RecordStat, String>;
 
 /// What this crate has to be told about records.
 #[derive(Debug, Clone, Copy)]

@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use object_store::{ObjectStoreExt as _, PutPayload};
-use tako_types::{ClusterId, ErrorKind, StepNumber};
+use tako_types::{ClusterId, ErrorKind, RecordStat, StepNumber};
 
 use super::{leases::steps_until_compacted, *};
 use crate::{
@@ -18,11 +18,11 @@ pub(super) fn records() -> RecordFns {
 }
 
 /// Every record of these tests begins with its time; one that says `damaged` is.
-fn inspect(_: &Bytes, record: &Bytes) -> Result<Version, String> {
+fn inspect(_: &Bytes, record: &Bytes) -> Result<RecordStat, String> {
     let Some((micros, text)) = record.split_first_chunk() else { return Err("short".to_owned()) };
     match text {
         b"damaged" => Err("its checksum is wrong".to_owned()),
-        _ => Ok(version(u64::from_be_bytes(*micros))),
+        _ => Ok(RecordStat::value(version(u64::from_be_bytes(*micros)), text.len())),
     }
 }
 

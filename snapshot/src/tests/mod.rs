@@ -13,6 +13,7 @@ mod cached;
 mod faults;
 mod grace;
 mod leases;
+mod listing;
 mod model;
 mod orphans;
 mod restores;
@@ -32,7 +33,7 @@ use std::{
 };
 
 use bytes::{BufMut, Bytes, BytesMut};
-use tako_types::{Clock, Incarnation, Lsn, NodeId, PartitionId, SystemClock, Version};
+use tako_types::{Clock, Incarnation, Lsn, NodeId, PartitionId, RecordStat, SystemClock, Version};
 
 use crate::{
     Coverage, DueRow, PartitionReader, SnapshotOptions, Snapshots, StepInput, StepRow, Store,
@@ -162,7 +163,8 @@ pub(crate) fn record(micros: u64, text: &str) -> Bytes {
 }
 
 pub(crate) fn row(name: &str, micros: u64, text: &str, newest: bool) -> StepRow {
-    StepRow { key: key(name), record: record(micros, text), version: version(micros), newest }
+    let stat = RecordStat::value(version(micros), text.len());
+    StepRow { key: key(name), record: record(micros, text), stat, newest }
 }
 
 pub(crate) fn due(name: &str, at_micros: u64, micros: u64) -> DueRow {
@@ -175,7 +177,7 @@ pub(crate) fn coverage(lsn: u64) -> Coverage {
 
 /// A step of some rows that covers up to an LSN.
 pub(crate) fn step(rows: Vec<StepRow>, lsn: u64) -> StepInput {
-    let highest = rows.iter().map(|row| row.version).max().unwrap_or_default();
+    let highest = rows.iter().map(StepRow::version).max().unwrap_or_default();
     StepInput { rows, coverage: coverage(lsn), highest, ..StepInput::default() }
 }
 

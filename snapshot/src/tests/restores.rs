@@ -10,7 +10,7 @@ use super::{
     *,
 };
 use crate::{
-    StoreError,
+    ListRange, StoreError,
     backup::{About, BackupError, Backups, Method, RestoreOptions, Restored, restore},
     fault::{Match, Op, When},
     store::RESTORING,
@@ -122,20 +122,27 @@ impl Cluster {
         restore(&backups, backup.as_ref(), into, &options, clock, records(), &|_| {}).await
     }
 
-    /// Everything that a root holds, and that it is where it belongs.
+    /// Everything that a root holds, and that it is where it belongs, and listed there.
     async fn read_all(&self, store: &Store, log2: u32) -> Content {
         let node = self.node(store, log2).await;
         let mut content = Content::new();
         for p in (0..1u16 << log2).map(PartitionId) {
             let Some(reader) = node.reader_latest(p).await.expect("a look") else { continue };
+            let range = ListRange { namespace: 0, prefix: Bytes::new(), after: None };
+            let listed = reader.list(&range, 100_000).await.expect("a listing").rows;
+            let names: Vec<_> = listed.iter().map(|(key, _)| key.clone()).collect();
+            let mut held: Vec<Bytes> = Vec::new();
             for (key, record) in reader.scan(.., 100_000).await.expect("a page").rows {
                 let key = tako_types::StoredKey::from_bytes(key).expect("a stored key");
                 assert_eq!(key.partition(log2), p);
+                held.push(key.key().bytes().clone());
                 let name = String::from_utf8(key.key().bytes().to_vec()).expect("text");
                 let value = String::from_utf8(record[8..].to_vec()).expect("text");
                 assert_eq!(text(&reader, &name).await.as_ref(), Some(&value));
                 assert_eq!(content.insert(name, value), None);
             }
+            held.sort();
+            assert_eq!(names, held, "partition {p}");
             reader.close().await;
         }
         node.close().await;

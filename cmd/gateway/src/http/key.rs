@@ -47,6 +47,20 @@ pub(super) fn decode(encoded: &[u8]) -> Result<Bytes, Problem> {
     Ok(Bytes::from(out))
 }
 
+/// A key as it can stand in an address; [`decode`] gives it back.
+pub(super) fn encode(key: &[u8]) -> String {
+    let mut out = String::with_capacity(key.len());
+    for byte in key {
+        match byte {
+            b'a'..=b'z' | b'A'..=b'Z' | b'0'..=b'9' | b'-' | b'.' | b'_' | b'~' | b'/' => {
+                out.push(char::from(*byte));
+            }
+            _ => out.push_str(&format!("%{byte:02X}")),
+        }
+    }
+    out
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -63,6 +77,14 @@ mod tests {
         check("/values/%252B", b"%2B");
         check("/values//x//", b"/x//");
         check("/values/%00%ff%2F", b"\0\xff/");
+    }
+
+    #[test]
+    fn an_encoded_key_is_decoded_to_itself() {
+        let all: Vec<u8> = (0..=255).collect();
+        let encoded = encode(&all);
+        assert!(encoded.bytes().all(|byte| byte.is_ascii_graphic() && !b"?#&+=".contains(&byte)));
+        assert_eq!(decode(encoded.as_bytes()).expect("escapes"), all);
     }
 
     #[test]

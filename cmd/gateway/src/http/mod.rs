@@ -3,6 +3,7 @@
 mod body;
 mod cluster;
 mod key;
+mod listing;
 mod problem;
 mod values;
 
@@ -22,7 +23,7 @@ use crate::Gateway;
 /// All routes of a node or proxy.
 pub(crate) fn routes(gateway: Arc<Gateway>) -> Router {
     Router::new()
-        .route("/values/", any(values::on_values))
+        .route("/values/", any(listing::on_listing))
         .route("/values/{*key}", any(values::on_values))
         .route("/stat/", any(values::on_stat))
         .route("/stat/{*key}", any(values::on_stat))
@@ -41,8 +42,8 @@ async fn on_nothing(method: Method, uri: Uri) -> Response {
     let path = uri.path();
     Problem::new(StatusCode::NOT_FOUND, "nothing here")
         .detail(format!(
-            "{method} {path} is unknown; there are /values/<key>, /stat/<key>, /cluster, /healthz \
-             and /readyz"
+            "{method} {path} is unknown; there are /values/<key>, /values/?prefix=, /stat/<key>, \
+             /cluster, /healthz and /readyz"
         ))
         .into_response()
 }

@@ -261,7 +261,11 @@ impl Client {
             })
             .collect();
         let mut answer = Answer { status, headers, body: Vec::new() };
-        assert!(answer.header("transfer-encoding").is_none(), "all lengths are known: {head}");
+        if let Some(encoding) = answer.header("transfer-encoding") {
+            assert_eq!(encoding, "chunked");
+            answer.body = self.chunks().await?;
+            return Some(answer);
+        }
         if method != "HEAD" && !matches!(status, 100 | 204 | 304) {
             let length: usize =
                 answer.header("content-length").expect("a length").parse().expect("a number");
@@ -273,6 +277,36 @@ impl Client {
             answer.body = self.buffer.drain(..length).collect();
         }
         Some(answer)
+    }
+}
+
+impl Client {
+    /// A body in chunks, whole; `None` where the connection ends within it.
+    async fn chunks(&mut self) -> Option<Vec<u8>> {
+        let mut body = Vec::new();
+        loop {
+            let line_end = loop {
+                if let Some(at) = self.buffer.windows(2).position(|two| two == b"\r\n") {
+                    break at;
+                }
+                if !self.more().await {
+                    return None;
+                }
+            };
+            let line =
+                String::from_utf8(self.buffer.drain(..line_end + 2).collect()).expect("text");
+            let length = usize::from_str_radix(line.trim(), 16).expect("a length");
+            while self.buffer.len() < length + 2 {
+                if !self.more().await {
+                    return None;
+                }
+            }
+            body.extend(self.buffer.drain(..length));
+            assert_eq!(self.buffer.drain(..2).collect::<Vec<_>>(), b"\r\n");
+            if length == 0 {
+                return Some(body);
+            }
+        }
     }
 }
 

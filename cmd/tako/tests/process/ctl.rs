@@ -97,6 +97,15 @@ fn values_are_read_and_written_by_hand_at_any_node_that_serves() {
     assert!(said.contains("there is no value of this key"), "{said}");
     let (code, said) = cluster.order(&["ctl", "put", "k", "x", "--ttl", "never"]);
     assert_eq!(code, Some(2), "{said}");
+    for n in 0..3 {
+        cluster.must_order(&["ctl", "put", &format!("many/{n}"), "x"]);
+    }
+    assert_eq!(cluster.must_order(&["ctl", "ls", "many/"]), "many/0\nmany/1\nmany/2\n");
+    assert_eq!(cluster.must_order(&["ctl", "ls", "--after", "many/0", "--limit", "1"]), "many/1\n");
+    assert!(cluster.must_order(&["ctl", "ls", "a"]).contains("a b/c%2F+?#\u{e9}"));
+    let listed = cluster.must_order(&["ctl", "ls", "--url", &url, "--output", "json"]);
+    let listed: serde_json::Value = serde_json::from_str(&listed).expect(&listed);
+    assert!(listed["values"].as_array().expect("a list").iter().any(|row| row["key"] == "many/2"));
 }
 
 #[test]

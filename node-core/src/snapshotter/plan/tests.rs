@@ -73,7 +73,7 @@ fn only_a_version_above_the_snapshots_highest_is_written_plainly() {
     gathered.add(NodeId::new("n1"), pulled(2, &[(1, &old), (2, &new)]));
     let input = plan(&base, &gathered, &[&old, &new]);
     let plain: Vec<u64> =
-        input.rows.iter().filter(|row| row.newest).map(|row| row.version.micros).collect();
+        input.rows.iter().filter(|row| row.newest).map(|row| row.version().micros).collect();
     assert_eq!(plain, [6]);
     assert_eq!(input.highest.micros, 6);
     assert_eq!(input.due.len(), 1);

@@ -15,7 +15,7 @@ use bytes::Bytes;
 use tako_flatbuf::{Record, Request, StepAnnouncement};
 use tako_node_core::node::Node;
 use tako_snapshot::{StepInput, StepRow};
-use tako_types::{Kind, PartitionId, StoredKey, Version};
+use tako_types::{Kind, PartitionId, RecordStat, StoredKey, Version};
 use tokio::time::{Instant, sleep};
 
 use super::World;
@@ -229,7 +229,7 @@ impl World {
         let row = StepRow {
             key: key.as_bytes().clone(),
             record: Bytes::from(bytes),
-            version: claimed,
+            stat: RecordStat::value(claimed, 0),
             newest: true,
         };
         let input = StepInput { rows: vec![row], highest: claimed, ..StepInput::default() };

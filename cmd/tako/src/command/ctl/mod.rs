@@ -4,6 +4,7 @@ mod attach;
 mod detach;
 mod layout;
 mod locate;
+mod ls;
 mod replace;
 mod restore;
 mod ring;
@@ -27,6 +28,7 @@ Examples:
   tako ctl detach n3                              a node less
   tako ctl replace n3 10.0.0.9:5711:4711          the same node on another machine
   tako ctl status                                 how all nodes are
+  tako ctl ls users/                              which keys begin so
   tako ctl locate users/1                         where a key lives
   tako ctl safe-to-stop n3 && systemctl stop tako
   tako ctl snapshot create before-upgrade --store s3://bucket/prefix";
@@ -55,6 +57,8 @@ enum CtlCommand {
     Put(value::PutArgs),
     /// Delete a value
     Delete(value::DeleteArgs),
+    /// List keys
+    Ls(ls::LsArgs),
     /// Tell where keys live
     Locate(locate::LocateArgs),
     /// Tell what share of the partitions each bucket has
@@ -78,6 +82,7 @@ pub(crate) async fn run(args: CtlArgs) -> Result<ExitCode, Failure> {
         CtlCommand::Get(args) => value::get(args).await,
         CtlCommand::Put(args) => value::put(args).await,
         CtlCommand::Delete(args) => value::delete(args).await,
+        CtlCommand::Ls(args) => ls::run(args).await,
         CtlCommand::Locate(args) => locate::run(args).await,
         CtlCommand::Ring(args) => ring::run(args).await,
         CtlCommand::SafeToStop(args) => safe_to_stop::run(args).await,

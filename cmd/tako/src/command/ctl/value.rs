@@ -76,6 +76,13 @@ struct AtArgs {
     /// The key as it is, without escapes
     #[arg(value_name = "KEY")]
     key: String,
+    #[command(flatten)]
+    url: AtUrl,
+}
+
+/// Who is asked.
+#[derive(Debug, Args)]
+pub(super) struct AtUrl {
     /// A node or proxy to ask, instead of any node of the configuration
     #[arg(long, value_name = "URL")]
     url: Option<String>,
@@ -132,10 +139,29 @@ impl AtArgs {
         method: Method,
         with: impl Fn(RequestBuilder) -> RequestBuilder,
     ) -> Result<Response, Failure> {
+        let path = format!("values/{}", escaped(self.key.as_bytes()));
+        self.url.ask(method, &path, with).await
+    }
+}
+
+impl AtUrl {
+    /// The body of an answer to a GET.
+    pub(super) async fn get(&self, path: &str) -> Result<Vec<u8>, Failure> {
+        let answer = self.ask(Method::GET, path, |request| request).await?;
+        let bytes = answer.bytes().await.map_err(|error| Failure::unavailable(reason(&error)))?;
+        Ok(bytes.into())
+    }
+
+    async fn ask(
+        &self,
+        method: Method,
+        path: &str,
+        with: impl Fn(RequestBuilder) -> RequestBuilder,
+    ) -> Result<Response, Failure> {
         let client = http_client()?;
         let mut troubles = Vec::new();
         for url in self.urls().await? {
-            let address = format!("{url}/values/{}", escaped(self.key.as_bytes()));
+            let address = format!("{url}/{path}");
             match with(client.request(method.clone(), address).timeout(DEADLINE)).send().await {
                 Ok(answer) if answer.status().is_success() => return Ok(answer),
                 Ok(answer) => return Err(refusal(&url, answer).await),
@@ -196,7 +222,7 @@ async fn refusal(url: &str, answer: Response) -> Failure {
 }
 
 /// Every byte that is no letter or digit as `%XX`: nothing of a key can mean anything to a path.
-fn escaped(key: &[u8]) -> String {
+pub(super) fn escaped(key: &[u8]) -> String {
     key.iter().fold(String::new(), |mut out, byte| {
         match byte {
             b'a'..=b'z' | b'A'..=b'Z' | b'0'..=b'9' => out.push(char::from(*byte)),
