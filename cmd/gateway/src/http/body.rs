@@ -22,19 +22,19 @@ pub(crate) struct Received<'a> {
     _share: SemaphorePermit<'a>,
 }
 
-/// Reads a whole body of at most `limit` bytes.
+/// Reads a whole body of at most `limit` bytes; `whose` limit it is, in words.
 pub(crate) async fn receive<'a>(
     gateway: &'a Gateway,
     headers: &HeaderMap,
     mut body: Body,
-    limit: usize,
+    (limit, whose): (usize, &'static str),
 ) -> Result<Received<'a>, Problem> {
     let length = headers
         .get(header::CONTENT_LENGTH)
         .and_then(|value| value.to_str().ok())
         .and_then(|value| value.parse::<usize>().ok());
     if length.is_some_and(|length| length > limit) {
-        return Err(too_large(limit));
+        return Err(too_large(limit, whose));
     }
     // A body of unknown length may become as long as the limit.
     let units = u32::try_from(length.unwrap_or(limit) / BODY_UNIT + 1).unwrap_or(u32::MAX);
@@ -74,7 +74,7 @@ pub(crate) async fn receive<'a>(
         let Ok(data) = frame.into_data() else { continue };
         total += data.len();
         if total > limit {
-            return Err(too_large(limit));
+            return Err(too_large(limit, whose));
         }
         match &first {
             // A small body is one frame: it is kept as it came.
@@ -92,8 +92,8 @@ pub(crate) async fn receive<'a>(
     Ok(Received { bytes, _share: share })
 }
 
-fn too_large(limit: usize) -> Problem {
-    Problem::new(StatusCode::PAYLOAD_TOO_LARGE, "value too large")
-        .detail(format!("the limit is {limit} bytes (value_bytes_max in the configuration)"))
+fn too_large(limit: usize, whose: &str) -> Problem {
+    Problem::new(StatusCode::PAYLOAD_TOO_LARGE, "too large")
+        .detail(format!("the limit is {limit} bytes ({whose})"))
         .limit(limit)
 }

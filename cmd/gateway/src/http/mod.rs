@@ -1,5 +1,6 @@
 //! HTTP: routes, and what each gives. Documented for users in docs/http.md.
 
+mod batch;
 mod body;
 mod cluster;
 mod key;
@@ -25,6 +26,7 @@ pub(crate) fn routes(gateway: Arc<Gateway>) -> Router {
     Router::new()
         .route("/values/", any(listing::on_listing))
         .route("/values/{*key}", any(values::on_values))
+        .route("/batch", any(batch::on_batch))
         .route("/stat/", any(values::on_stat))
         .route("/stat/{*key}", any(values::on_stat))
         .route("/healthz", get(cluster::on_healthz).fallback(on_other_method))
@@ -43,7 +45,7 @@ async fn on_nothing(method: Method, uri: Uri) -> Response {
     Problem::new(StatusCode::NOT_FOUND, "nothing here")
         .detail(format!(
             "{method} {path} is unknown; there are /values/<key>, /values/?prefix=, /stat/<key>, \
-             /cluster, /healthz and /readyz"
+             /batch, /cluster, /healthz and /readyz"
         ))
         .into_response()
 }

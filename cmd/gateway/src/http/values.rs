@@ -119,6 +119,7 @@ async fn put(gateway: &Gateway, head: &Parts, body: Body) -> Result<Response, Pr
     let ttl = ttl_of(&head.headers, &query)?;
     let content_type = content_type_of(&head.headers)?;
     let limit = gateway.serving.links().config.current().config.cluster.value_bytes_max;
+    let limit = (limit, "value_bytes_max in the configuration");
     let received = receive(gateway, &head.headers, body, limit).await?;
     let now = gateway.serving.clock().now_micros();
     let expires_at_micros =
