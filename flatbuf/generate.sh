@@ -8,4 +8,4 @@ if [ "$found" != "flatc version 25.12.19" ]; then
     echo "flatc 25.12.19 is needed, found: $found" >&2
     exit 1
 fi
-flatc --rust -o src/generated schemas/record.fbs schemas/rpc.fbs
+flatc --rust -o src/generated schemas/record.fbs schemas/rpc.fbs schemas/siblings.fbs

@@ -2,6 +2,7 @@
 //!
 //! ```text
 //! record     the record and its merge
+//! siblings   what the values of `/store` hold
 //! message    requests and answers <──> frames
 //! network    byte streams: TCP, or memory with faults
 //! client     Peer: calls to one remote node      server    serve: calls from all others
@@ -25,6 +26,7 @@ mod network;
 mod peek;
 mod record;
 mod server;
+mod siblings;
 mod stream;
 
 pub use client::{Peer, PeerOptions, Peers, Remote};
@@ -40,6 +42,7 @@ pub use network::{BoxStream, Listener, MemoryNetwork, Network, Stream, TcpNetwor
 pub use peek::read_hello;
 pub use record::{Record, RecordHead, merge, merge_encoded};
 pub use server::{Caller, ServeOptions, Service, serve};
+pub use siblings::{Seen, Sibling, Siblings, StoreOrder};
 
 /// Number of this build's protocol, said in Hello; grows when appending to schemas is not enough.
 pub const PROTOCOL: u32 = 1;

@@ -4,6 +4,7 @@ mod common;
 
 use std::{sync::Arc, time::Duration};
 
+use bytes::Bytes;
 use common::{Cluster, get, key, one_bucket, put};
 use tako_flatbuf::{ChangeOutcome, Condition, Edit, Misfit, Record, RecordHead};
 use tako_node_core::replication::{Change, Read, RequestError, Serving};
@@ -224,4 +225,55 @@ async fn without_a_majority_nothing_is_changed_and_that_is_known() {
         matches!(changed, Ok(ChangeOutcome::Done { .. }))
     })
     .await;
+}
+
+/// Siblings that many write through every node at once, while one of three is killed.
+#[tokio::test(flavor = "multi_thread")]
+async fn no_sibling_is_lost_that_was_acknowledged_while_a_replica_dies() {
+    use tako_flatbuf::{Seen, Siblings, StoreOrder};
+
+    let mut cluster = Cluster::started(&one_bucket(3), &THREE).await;
+    let key = tako_types::Key::new(1, Bytes::from_static(b"siblings")).expect("short").stored();
+    let write = async |serving: &Serving, value: String| {
+        let order = StoreOrder {
+            seen: Seen::default(),
+            client: None,
+            is_delete: false,
+            content_type: None,
+            value: Bytes::from(value.clone()),
+        };
+        let head = RecordHead {
+            version: Version::ZERO,
+            kind: Kind::Value,
+            expires_at_micros: 0,
+            flags: 0,
+        };
+        let template = Record::encode(&key, head, None, &order.encode());
+        let change = Change::new(Condition::NoneOf(Vec::new()), template).edited(Edit::Store);
+        match serving.change(&change, DEADLINE).await {
+            Ok(ChangeOutcome::Done { .. }) => Some(value),
+            _ => None,
+        }
+    };
+    let mut acknowledged = Vec::new();
+    for round in 0..3 {
+        let nodes: Vec<_> = cluster.nodes.keys().cloned().collect();
+        let writers = (0..15).map(|n| {
+            let serving = cluster.serving(&nodes[n % nodes.len()]);
+            write(serving, format!("{round}-{n}"))
+        });
+        let done = futures::future::join_all(writers).await;
+        acknowledged.extend(done.into_iter().flatten());
+        if round == 0 {
+            cluster.crash("n2").await;
+        }
+    }
+    assert!(30 < acknowledged.len(), "{acknowledged:?}");
+    let read = Read { key: key.clone(), r: None };
+    let record = cluster.serving("n1").get(&read, DEADLINE).await.expect("read").expect("there");
+    let there = Siblings::decode(&record.value()).expect("siblings").0;
+    for value in &acknowledged {
+        let times = there.iter().filter(|one| one.value == *value.as_bytes()).count();
+        assert_eq!(times, 1, "{value}");
+    }
 }

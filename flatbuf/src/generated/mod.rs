@@ -25,6 +25,18 @@ pub(crate) mod record_generated;
 )]
 #[rustfmt::skip]
 pub(crate) mod rpc_generated;
+#[allow(
+    warnings,
+    unsafe_code,
+    clippy::all,
+    clippy::unwrap_used,
+    missing_docs,
+    unreachable_pub,
+    reason = "generated"
+)]
+#[rustfmt::skip]
+pub(crate) mod siblings_generated;
 
 pub(crate) use record_generated as record;
 pub(crate) use rpc_generated as rpc;
+pub(crate) use siblings_generated as siblings;

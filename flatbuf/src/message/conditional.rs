@@ -121,6 +121,7 @@ const PREPEND: u8 = 2;
 const ADD: u8 = 3;
 const SUBTRACT: u8 = 4;
 const TOUCH: u8 = 5;
+const STORE: u8 = 6;
 
 pub(super) fn write_change_request(
     builder: &mut Builder<'_>,
@@ -142,6 +143,7 @@ pub(super) fn write_change_request(
         Edit::Add(amount) => (ADD, amount),
         Edit::Subtract(amount) => (SUBTRACT, amount),
         Edit::Touch => (TOUCH, 0),
+        Edit::Store => (STORE, 0),
     };
     let versions = versions.map(|versions| {
         let pairs: Vec<_> = versions.iter().copied().map(write_version).collect();
@@ -177,6 +179,7 @@ pub(super) fn read_change_request(
         ADD => Edit::Add(table.amount()),
         SUBTRACT => Edit::Subtract(table.amount()),
         TOUCH => Edit::Touch,
+        STORE => Edit::Store,
         _ => return Err(WireError::Field { field: "edit" }),
     };
     Ok(Request::Change { partition: PartitionId(table.partition()), condition, edit, record })

@@ -121,6 +121,7 @@ fn requests() -> Vec<(&'static str, Request)> {
         ("change-add", edited(Condition::Present, Edit::Add(7))),
         ("change-subtract", edited(Condition::Present, Edit::Subtract(7))),
         ("change-touch", edited(Condition::Present, Edit::Touch)),
+        ("change-store", edited(Condition::Present, Edit::Store)),
         ("get", Request::Get { partition, key: key("k") }),
         ("stat", Request::Stat { partition, keys: keys.clone(), merged: true }),
         ("stat-none", Request::Stat { partition, keys: vec![], merged: false }),

@@ -349,6 +349,9 @@ pub enum Edit {
     Subtract(u64),
     /// What is there, with the record's time of expiry.
     Touch,
+    /// What is there as [`crate::Siblings`], changed as the record's value says, a
+    /// [`crate::StoreOrder`].
+    Store,
 }
 
 impl Edit {
@@ -362,7 +365,7 @@ impl Edit {
 /// Why what is there cannot be edited so; nothing was changed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Misfit {
-    /// It is no decimal number below 2^64.
+    /// It is no decimal number below 2^64, or no siblings.
     NoNumber,
     /// The value would be longer than the cluster allows.
     TooLong,

@@ -24,6 +24,7 @@
 
 mod edit;
 mod rounds;
+mod siblings;
 pub(super) mod turns;
 
 use std::{sync::atomic::Ordering, time::Duration};

@@ -69,6 +69,15 @@ pub const PROMISES_MAX: usize = 1_024;
 /// Entries in one Tail answer; more are asked for in another call.
 pub const TAIL_ENTRIES_MAX: usize = 16_384;
 
+/// Values of one key of `/store` that were written without knowing of each other.
+pub const SIBLINGS_MAX: usize = 64;
+
+/// Of its own writes a client's context names so many; of one more it may see a value again.
+pub const DOTS_MAX: usize = 16;
+
+/// Longest name of a client of `/store`.
+pub const CLIENT_BYTES_MAX: usize = 64;
+
 /// Keys in one answer of a listing: with the longest keys 4 MiB.
 pub const LIST_ENTRIES_MAX: usize = 1_024;
 

@@ -9,11 +9,16 @@ use tako_types::{Key, KeyError, NAMESPACE_VALUES, StoredKey, limits::KEY_BYTES_M
 
 use super::problem::Problem;
 
-/// The key that a path names after `prefix`.
+/// The key of a value that a path names after `prefix`.
 pub(crate) fn key_of(path: &str, prefix: &str) -> Result<StoredKey, Problem> {
+    key_in(NAMESPACE_VALUES, path, prefix)
+}
+
+/// The same of any namespace.
+pub(super) fn key_in(namespace: u8, path: &str, prefix: &str) -> Result<StoredKey, Problem> {
     let encoded = path.strip_prefix(prefix).unwrap_or_default().as_bytes();
     let bytes = decode(encoded)?;
-    Key::new(NAMESPACE_VALUES, bytes).map(|key| key.stored()).map_err(|error| match error {
+    Key::new(namespace, bytes).map(|key| key.stored()).map_err(|error| match error {
         KeyError::TooLong { .. } => Problem::new(StatusCode::URI_TOO_LONG, "key too long")
             .detail(error.to_string())
             .limit(KEY_BYTES_MAX),

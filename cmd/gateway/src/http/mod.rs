@@ -6,6 +6,7 @@ mod cluster;
 mod key;
 mod listing;
 mod problem;
+mod store;
 mod values;
 
 use std::sync::Arc;
@@ -27,6 +28,8 @@ pub(crate) fn routes(gateway: Arc<Gateway>) -> Router {
         .route("/values/", any(listing::on_listing))
         .route("/values/{*key}", any(values::on_values))
         .route("/batch", any(batch::on_batch))
+        .route("/store/", any(store::on_store))
+        .route("/store/{*key}", any(store::on_store))
         .route("/stat/", any(values::on_stat))
         .route("/stat/{*key}", any(values::on_stat))
         .route("/healthz", get(cluster::on_healthz).fallback(on_other_method))
@@ -45,7 +48,7 @@ async fn on_nothing(method: Method, uri: Uri) -> Response {
     Problem::new(StatusCode::NOT_FOUND, "nothing here")
         .detail(format!(
             "{method} {path} is unknown; there are /values/<key>, /values/?prefix=, /stat/<key>, \
-             /batch, /cluster, /healthz and /readyz"
+             /store/<key>, /batch, /cluster, /healthz and /readyz"
         ))
         .into_response()
 }

@@ -18,7 +18,8 @@ use axum::{
     response::{IntoResponse, Response},
 };
 use bytes::Bytes;
-use conditions::{changed_answer, condition_of};
+pub(super) use conditions::changed_answer;
+use conditions::condition_of;
 use tako_flatbuf::{Record, RecordHead};
 use tako_node_core::replication::{Change, Read, Write, Written};
 use tako_types::{
@@ -45,8 +46,8 @@ const STAT: &str = "/stat/";
 
 /// What may stand after `?`.
 #[derive(Debug, Default)]
-struct Query {
-    r: Option<usize>,
+pub(super) struct Query {
+    pub(super) r: Option<usize>,
     w: Option<usize>,
     ttl: Option<Duration>,
 }
@@ -178,7 +179,7 @@ fn written_answer(status: StatusCode, written: Written) -> Response {
     (status, headers).into_response()
 }
 
-fn deadline(gateway: &Gateway) -> Duration {
+pub(super) fn deadline(gateway: &Gateway) -> Duration {
     gateway.serving.links().config.current().config.cluster.request_deadline
 }
 
@@ -195,7 +196,7 @@ fn header_value(text: &str) -> HeaderValue {
     HeaderValue::from_str(text).unwrap_or(HeaderValue::from_static(""))
 }
 
-fn version_headers(version: Version) -> HeaderMap {
+pub(super) fn version_headers(version: Version) -> HeaderMap {
     let mut headers = HeaderMap::with_capacity(8);
     let mut text = String::with_capacity(48);
     let _ = write!(text, "\"{version}\"");
@@ -257,7 +258,7 @@ fn bad_ttl() -> Problem {
     Problem::invalid("the ttl is neither a number of seconds above 0 nor a duration such as 90s")
 }
 
-fn content_type_of(headers: &HeaderMap) -> Result<Option<String>, Problem> {
+pub(super) fn content_type_of(headers: &HeaderMap) -> Result<Option<String>, Problem> {
     let Some(value) = headers.get(header::CONTENT_TYPE) else { return Ok(None) };
     match value.to_str() {
         Ok(text) if text.len() <= CONTENT_TYPE_BYTES_MAX => Ok(Some(text.to_owned())),
@@ -267,7 +268,7 @@ fn content_type_of(headers: &HeaderMap) -> Result<Option<String>, Problem> {
     }
 }
 
-fn query_of(head: &Parts) -> Result<Query, Problem> {
+pub(super) fn query_of(head: &Parts) -> Result<Query, Problem> {
     let mut query = Query::default();
     let Some(text) = head.uri.query() else { return Ok(query) };
     for pair in text.split('&').filter(|pair| !pair.is_empty()) {

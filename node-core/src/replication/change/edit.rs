@@ -1,13 +1,13 @@
 //! What a change writes: the record as it is, or what is there, edited with it.
 //!
-//! Pure. What an edit keeps of the value there is: flags and content type, and its time of expiry
+//! Pure; what `/store` does to siblings: `siblings.rs`. What an edit keeps of the value there is: flags and content type, and its time of expiry
 //! unless that is what is edited.
 
 use bytes::{Bytes, BytesMut};
-use tako_flatbuf::{ChangeOutcome, Edit, Misfit, Record, RecordHead};
-use tako_types::Version;
+use tako_flatbuf::{ChangeOutcome, Edit, Misfit, Record, RecordHead, Siblings, StoreOrder};
+use tako_types::{Kind, Version};
 
-use super::Change;
+use super::{Change, siblings};
 
 /// Why nothing is written.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -41,6 +41,9 @@ impl Change {
         if !self.condition.holds(there) {
             return Err(Refusal::Differs(there));
         }
+        if self.edit == Edit::Store {
+            return self.stored(live, version, value_bytes_max).map_err(Refusal::Misfit);
+        }
         let Some((live, value)) = live.and_then(|live| Some((live, self.value(live)?))) else {
             let head = RecordHead { version, ..*self.template.head() };
             return Ok(self.encode(&self.template, head, &self.template.value()));
@@ -54,6 +57,24 @@ impl Change {
             _ => live.head().expires_at_micros,
         };
         Ok(self.encode(live, RecordHead { version, expires_at_micros, ..*live.head() }, &value))
+    }
+
+    /// The siblings there, changed as the template's value says.
+    fn stored(
+        &self,
+        live: Option<&Record>,
+        version: Version,
+        value_bytes_max: usize,
+    ) -> Result<Record, Misfit> {
+        let order = StoreOrder::decode(&self.template.value()).map_err(|_| Misfit::NoNumber)?;
+        let there = match live.map(|live| Siblings::decode(&live.value())) {
+            None => Siblings::default(),
+            Some(there) => there.map_err(|_| Misfit::NoNumber)?,
+        };
+        let value = siblings::changed(there, order, version, value_bytes_max)?;
+        let kind = if value.is_some() { Kind::Value } else { Kind::Tombstone };
+        let head = RecordHead { version, kind, expires_at_micros: 0, flags: 0 };
+        Ok(self.encode(&self.template, head, &value.unwrap_or_default()))
     }
 
     fn encode(&self, like: &Record, head: RecordHead, value: &[u8]) -> Record {
@@ -70,6 +91,7 @@ impl Change {
             Edit::Add(amount) => number(&there).map(|it| text(it.wrapping_add(amount))),
             Edit::Subtract(amount) => number(&there).map(|it| text(it.saturating_sub(amount))),
             Edit::Touch => Ok(there),
+            Edit::Store => return None,
         })
     }
 }
@@ -97,7 +119,7 @@ fn text(number: u64) -> Bytes {
 #[cfg(test)]
 mod tests {
     use tako_flatbuf::Condition;
-    use tako_types::{Key, Kind};
+    use tako_types::Key;
 
     use super::*;
 

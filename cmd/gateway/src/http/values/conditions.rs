@@ -102,7 +102,7 @@ fn tags(headers: &HeaderMap, name: &HeaderName) -> Result<Tags, Problem> {
 }
 
 /// The answer to a write with a condition.
-pub(super) fn changed_answer(
+pub(in crate::http) fn changed_answer(
     done: StatusCode,
     changed: Result<ChangeOutcome, RequestError>,
 ) -> Result<Response, Problem> {
