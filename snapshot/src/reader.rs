@@ -124,7 +124,7 @@ impl PartitionReader {
         .await
     }
 
-    /// What there is in a range of client keys, in their order: at most `limit`.
+    /// What there is in a range of client keys, in their order: at most `limit`, and at most 8 MiB.
     ///
     /// Limits/cost: reads the listing rows alone, through the block cache; keys are copied.
     ///
@@ -158,10 +158,12 @@ impl PartitionReader {
         bounded(STORE_DEADLINE, async {
             let mut rows = db.scan_with_options(rows, &options).await?;
             let mut page = Vec::new();
-            while page.len() < limit {
+            let mut bytes = 0;
+            while page.len() < limit && bytes < PAGE_BYTES_MAX {
                 let Some(row) = rows.next().await? else { return Ok((page, false)) };
                 let stat = decode_stat(&row.value)
                     .ok_or_else(|| SnapshotError::Corrupt("a listing row's value".to_owned()))?;
+                bytes += row.key.len() + row.value.len();
                 page.push((row.key, stat));
             }
             Ok((page, true))

@@ -226,14 +226,22 @@ impl Drop for PartitionScan {
 /// Where to go on `stride` hashes behind `from`, and whether anything can lie there.
 ///
 /// Records are stored under `0 ++ hash ++ …`; behind the last hash come the snapshot's own rows,
-/// which are one stretch.
+/// which are one stretch, and then the listing rows, which are passed over by their first letters.
 fn behind(from: &Bound<Bytes>, first_hash: u32, stride: u32) -> (Bytes, bool) {
     let own_rows = Bytes::from_static(&[RECORDS + 1]);
     let hash = match from {
         Bound::Unbounded => first_hash,
         Bound::Included(key) | Bound::Excluded(key) => match key.as_ref() {
             [RECORDS, high, low, ..] => u32::from(u16::from_be_bytes([*high, *low])),
-            _ => return (own_rows, false),
+            [LISTING, named @ ..] => {
+                // Namespace and two bytes of the key, as far as there are so many.
+                let mut first = [0; 4];
+                first[1..].iter_mut().zip(named).for_each(|(to, from)| *to = *from);
+                let next = u32::from_be_bytes(first).saturating_add(stride).to_be_bytes();
+                let key = Bytes::from([&[LISTING], &next[1..]].concat());
+                return (key, next[0] == 0);
+            }
+            _ => return (Bytes::from_static(&[LISTING]), true),
         },
     };
     let next = hash.saturating_add(stride);
@@ -269,7 +277,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn damage_is_passed_over_by_hashes_and_then_only_own_rows_are_left() {
+    fn damage_is_passed_over_by_hashes_and_then_own_rows_are_left() {
         let key = |bytes: &'static [u8]| Bytes::from_static(bytes);
         let from = Bound::Excluded(key(&[0, 1, 255, 0, 7]));
         assert_eq!(behind(&from, 0, 1), (key(&[0, 2, 0]), true));
@@ -277,7 +285,19 @@ mod tests {
         assert_eq!(behind(&Bound::Unbounded, 0x4000, 1), (key(&[0, 0x40, 1]), true));
         let last = Bound::Included(key(&[0, 255, 254]));
         assert_eq!(behind(&last, 0, 2), (key(&[1]), true));
-        assert_eq!(behind(&Bound::Included(key(&[1])), 0, 2), (key(&[1]), false));
+        assert_eq!(behind(&Bound::Included(key(&[1])), 0, 2), (key(&[2]), true));
+    }
+
+    #[test]
+    fn damage_among_listing_rows_is_passed_over_by_their_first_letters() {
+        let after = |bytes: &'static [u8], stride| {
+            behind(&Bound::Excluded(Bytes::from_static(bytes)), 0, stride)
+        };
+        assert_eq!(after(&[2], 1), (Bytes::from_static(&[2, 0, 0, 1]), true));
+        assert_eq!(after(&[2, 0, b'a'], 2), (Bytes::from_static(&[2, 0, b'a', 2]), true));
+        assert_eq!(after(&[2, 0, b'a', 255, 9], 1), (Bytes::from_static(&[2, 0, b'b', 0]), true));
+        assert_eq!(after(&[2, 0, 255, 255], 1), (Bytes::from_static(&[2, 1, 0, 0]), true));
+        assert!(!after(&[2, 255, 255, 255], 1).1);
     }
 
     #[test]

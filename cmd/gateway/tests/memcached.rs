@@ -116,6 +116,35 @@ async fn classic_commands_answer_as_memcached_does() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn everything_is_deleted_where_the_configuration_allows_it() {
+    let config = format!("memcached_flush_all: yes\n{}", configuration(1));
+    let place = Place::started(&config, GatewayOptions::default()).await;
+    place.ready().await;
+    let c = &mut Client::of(&place).await;
+    let sets: String = (0..1_500).map(|n| format!("set k{n} 0 0 1 noreply\r\nx\r\n")).collect();
+    c.send(sets.as_bytes()).await;
+    place.put("/values/by%20http", b"x").await;
+    c.says("flush_all 10\r\n", "CLIENT_ERROR flush_all takes no delay here").await;
+    c.line().await;
+    c.says("flush_all x\r\n", "CLIENT_ERROR bad command line format\r\n").await;
+    c.says("get k0\r\n", "VALUE k0 0 1\r\nx\r\nEND\r\n").await;
+    // What was sent before it is deleted, what comes after it is not.
+    c.says("set a 0 0 1\r\nx\r\nflush_all\r\nset b 0 0 1\r\nx\r\n", "STORED\r\nOK\r\nSTORED\r\n")
+        .await;
+    c.says("get k0 k1499 a b\r\n", "VALUE b 0 1\r\nx\r\nEND\r\n").await;
+    let left = place.get("/values/").await.json();
+    assert_eq!(left["values"].as_array().map(Vec::len), Some(1), "{left}");
+    // The binary one, and one that is not answered.
+    let mut flush = vec![0x80, 0x08];
+    flush.resize(24, 0);
+    c.send(&flush).await;
+    let mut done = vec![0x81, 0x08];
+    done.resize(24, 0);
+    c.expect(&done).await;
+    c.says("set b 0 0 1\r\nx\r\nflush_all noreply\r\nget b\r\n", "STORED\r\nEND\r\n").await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn times_of_expiry_are_relative_absolute_or_past() {
     let place = Place::one().await;
     let c = &mut Client::of(&place).await;

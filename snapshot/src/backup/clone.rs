@@ -24,7 +24,7 @@ use crate::{
     snapshots::bounded,
 };
 
-/// Listing rows read and written at once; each has a key of up to 4 KiB.
+/// Listing rows read and written at once; fewer where their keys are long.
 const LISTINGS_AT_ONCE: usize = 16_384;
 
 impl Work<'_> {

@@ -252,8 +252,14 @@ fn parsed(
             return Ok(Next::Say(answer(Status::Ok, super::stats::VERSION)));
         }
         Command::Flush => {
-            let text = "flush is refused: it would delete every value of the cluster";
-            return Ok(Next::Say(answer(Status::NotSupported, text)));
+            // Extras are a delay.
+            if extras.iter().any(|byte| *byte != 0) {
+                let text = "flush takes no delay here: send it when it is to be done";
+                return Ok(Next::Say(answer(Status::Invalid, text)));
+            }
+            let (opcode, opaque, key, token) = (head.opcode, head.opaque, Bytes::new(), false);
+            let reply = Reply { opcode, command, quiet, opaque, key, token };
+            return Ok(Next::Flush(request::Reply::Binary(reply)));
         }
         Command::Stat => {
             let reply = Reply {
@@ -293,7 +299,7 @@ impl Reply {
                     self.answer(Status::Ok, version.token(), &[], &number.to_be_bytes(), out);
                 }
                 // Of what was deleted there is no version.
-                (Command::Delete, _) => self.answer(Status::Ok, 0, &[], &[], out),
+                (Command::Delete | Command::Flush, _) => self.answer(Status::Ok, 0, &[], &[], out),
                 _ => self.answer(Status::Ok, version.token(), &[], &[], out),
             },
             Outcome::Missing => self.write_missing(out),
@@ -304,6 +310,7 @@ impl Reply {
             Outcome::Differs(Some(_)) => self.failure(Status::Exists, None, out),
             Outcome::Cannot(Misfit::NoNumber) => self.failure(Status::NoNumber, None, out),
             Outcome::Cannot(Misfit::TooLong) => self.failure(Status::TooLarge, None, out),
+            Outcome::Refused(why) => self.failure(Status::NotSupported, Some(why), out),
             Outcome::Failed(why) => self.failure(Status::Temporary, Some(why), out),
         }
     }

@@ -22,6 +22,7 @@ use super::{
     Port, binary,
     counters::add,
     execute::execute,
+    flush::flush,
     request::{Next, Outcome, Reply, Request},
     stats, text,
 };
@@ -172,6 +173,13 @@ impl Connection {
             Next::Stats { group, reply } => {
                 self.finish().await?;
                 stats::write(&self.port, &group, &reply, &mut self.output);
+            }
+            Next::Flush(reply) => {
+                self.finish().await?;
+                // What was answered before is not kept back for as long as this takes.
+                self.send().await?;
+                let outcome = flush(&self.port).await;
+                self.answer(&reply, &[outcome]).await?;
             }
             Next::End(said) => {
                 self.finish().await?;

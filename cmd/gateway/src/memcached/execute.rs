@@ -62,7 +62,7 @@ async fn execute_one(port: &Port, operation: Operation) -> Outcome {
 }
 
 /// What could not be done: said so, never taken for "not there".
-fn failed(port: &Port, error: &RequestError) -> Outcome {
+pub(super) fn failed(port: &Port, error: &RequestError) -> Outcome {
     add(&port.counters.unavailable, 1);
     let what = match error.kind() {
         ErrorKind::Busy => "busy",

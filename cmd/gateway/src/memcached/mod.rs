@@ -12,6 +12,7 @@ mod binary;
 mod connection;
 mod counters;
 mod execute;
+mod flush;
 pub mod fuzz;
 mod request;
 mod stats;

@@ -50,6 +50,8 @@ pub(super) enum Outcome {
     Cannot(Misfit),
     /// Cannot be done now, or cannot be told: why.
     Failed(String),
+    /// Is not done here: why.
+    Refused(&'static str),
 }
 
 /// A request, with what its answer needs.
@@ -83,6 +85,8 @@ pub(super) enum Next {
     Say(Bytes),
     /// As before; so many bytes of a value that is not taken come next.
     SayAndSkip(Bytes, usize),
+    /// Everything is to be deleted.
+    Flush(Reply),
     /// The counters of this name.
     Stats {
         group: Bytes,

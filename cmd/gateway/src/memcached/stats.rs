@@ -91,7 +91,10 @@ fn settings(port: &Port) -> Vec<(&'static str, String)> {
         ("item_size_max", config.config.cluster.value_bytes_max.to_string()),
         ("evictions", "off".to_owned()),
         ("cas_enabled", yes()),
-        ("flush_enabled", "no".to_owned()),
+        (
+            "flush_enabled",
+            if config.config.cluster.memcached_flush_all { yes() } else { "no".to_owned() },
+        ),
         ("binding_protocol", "auto-negotiate".to_owned()),
     ]
 }

@@ -133,7 +133,10 @@ fn cluster(settings: &ClusterSettings, mask: bool, add: &mut impl FnMut(&str, Tr
     add("tombstone_grace", time(settings.tombstone_grace));
     add("value_bytes_max", size(settings.value_bytes_max as u64));
     add("request_deadline", time(settings.request_deadline));
-    // Documents of before there were backups keep their hash.
+    // Documents of before there was this keep their hash, and so below.
+    if settings.memcached_flush_all {
+        add("memcached_flush_all", word(true));
+    }
     if !settings.backups.is_empty() {
         let rule = |rule: &BackupRule| {
             Tree::Row(vec![

@@ -212,6 +212,8 @@ pub struct ClusterSettings {
     pub value_bytes_max: usize,
     /// Time a client request may take where the client says nothing.
     pub request_deadline: Duration,
+    /// Whether memcached's `flush_all` may delete every value.
+    pub memcached_flush_all: bool,
     /// Backups that the coordinator makes by itself, each rule with an `every` of its own.
     pub backups: Vec<BackupRule>,
 }
@@ -236,6 +238,7 @@ impl Default for ClusterSettings {
             tombstone_grace: DAY,
             value_bytes_max: VALUE_BYTES_MAX_DEFAULT,
             request_deadline: REQUEST_DEADLINE,
+            memcached_flush_all: false,
             backups: Vec::new(),
         }
     }

@@ -59,6 +59,7 @@ const ROOT_KEYS: &[&str] = &[
     "tombstone_grace",
     "value_bytes_max",
     "request_deadline",
+    "memcached_flush_all",
     "backups",
 ];
 const DEPLOYMENT_KEYS: &[&str] = &[
@@ -171,6 +172,7 @@ fn cluster(fields: &Fields<'_>) -> Result<ClusterSettings, ConfigError> {
         request_deadline: fields
             .optional("request_deadline", duration)?
             .unwrap_or(default.request_deadline),
+        memcached_flush_all: fields.optional("memcached_flush_all", boolean)?.unwrap_or_default(),
         backups: fields.optional("backups", backups)?.unwrap_or_default(),
     })
 }

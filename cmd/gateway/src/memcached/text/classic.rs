@@ -11,8 +11,6 @@ use super::{
 };
 
 const BAD_EXPTIME: &[u8] = b"CLIENT_ERROR invalid exptime argument\r\n";
-const NO_FLUSH: &[u8] =
-    b"SERVER_ERROR flush_all is refused: it would delete every value of the cluster\r\n";
 
 /// How a classic request is answered.
 pub(in super::super) enum Reply {
@@ -89,14 +87,30 @@ pub(super) fn command(name: &[u8], line: &Bytes, now_micros: u64) -> Next {
             Some(level) if number::<u32>(level).is_none() => say(BAD_LINE),
             Some(_) => say(b"OK\r\n"),
         },
-        b"flush_all" => match ends_quietly(words) {
-            true => say(b""),
-            false => say(NO_FLUSH),
-        },
+        b"flush_all" => flush(words),
         b"quit" if words.next().is_none() => Next::End(Bytes::new()),
         b"quit" => say(ERROR),
         b"delete" | b"incr" | b"decr" | b"touch" => change(name, words, now_micros),
         _ => say(ERROR),
+    }
+}
+
+fn flush(words: Words<'_>) -> Next {
+    let mut arguments: Vec<&[u8]> = words.collect();
+    let quiet = arguments.last().is_some_and(|last| *last == b"noreply");
+    if quiet {
+        arguments.pop();
+    }
+    match arguments.as_slice() {
+        [] | [b"0"] => {
+            let differs = Differs::NotStored;
+            let reply = Reply::Written { written: b"OK\r\n", differs, quiet };
+            Next::Flush(super::super::request::Reply::Text(super::Reply::Classic(reply)))
+        }
+        [delay] if number::<u64>(delay).is_some() => {
+            say(b"CLIENT_ERROR flush_all takes no delay here: send it when it is to be done\r\n")
+        }
+        _ => say(BAD_LINE),
     }
 }
 

@@ -216,7 +216,7 @@ impl Reply {
                 };
                 return self.write_line(code, None, 0, now_micros, out);
             }
-            failure @ (Outcome::Cannot(_) | Outcome::Failed(_)) => {
+            failure @ (Outcome::Cannot(_) | Outcome::Failed(_) | Outcome::Refused(_)) => {
                 return write_failure(failure, out);
             }
         };

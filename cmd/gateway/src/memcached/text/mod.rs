@@ -152,6 +152,11 @@ fn write_failure(outcome: &Outcome, out: &mut BytesMut) {
         Outcome::Cannot(Misfit::NoNumber) => out
             .extend_from_slice(b"CLIENT_ERROR cannot increment or decrement non-numeric value\r\n"),
         Outcome::Cannot(Misfit::TooLong) => out.extend_from_slice(TOO_LARGE),
+        Outcome::Refused(why) => {
+            out.extend_from_slice(b"SERVER_ERROR ");
+            out.extend_from_slice(why.as_bytes());
+            out.extend_from_slice(b"\r\n");
+        }
         Outcome::Failed(why) => {
             out.extend_from_slice(b"SERVER_ERROR ");
             out.extend_from_slice(why.as_bytes());
