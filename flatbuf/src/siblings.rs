@@ -55,7 +55,7 @@ pub struct Seen {
 /// How a key of `/store` is to be changed.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct StoreOrder {
-    /// What the new value takes the place of; `None` where the client said nothing.
+    /// What the new value takes the place of; nothing where the client said nothing.
     pub seen: Seen,
     /// Who asks: its own earlier values are known to it.
     pub client: Option<String>,

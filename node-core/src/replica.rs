@@ -101,6 +101,12 @@ impl Replica {
         let _ = self.serving.set(Arc::downgrade(serving));
     }
 
+    /// Who takes this node's steps.
+    #[must_use]
+    pub fn snapshotter(&self) -> Option<Arc<Snapshotter>> {
+        self.snapshotter.get().and_then(Weak::upgrade)
+    }
+
     /// Who scrubs on this node.
     #[must_use]
     pub fn healer(&self) -> Option<Arc<Healer>> {

@@ -64,6 +64,12 @@ async fn items_of_one_key_are_done_in_their_order() {
     }
     let rows = batch(&place, &items).await;
     assert_eq!(rows.len(), 300);
+    // More gets than are under way at one time, with more bytes than one piece has.
+    let long = "v".repeat(20_000);
+    let mut gets = vec![json!({"op": "put", "key": "long", "value": long})];
+    gets.extend((0..50).map(|_| json!({"op": "get", "key": "long"})));
+    let answers = batch(&place, &gets).await;
+    assert!(answers[1..].iter().all(|row| row["value"] == long.as_str()), "all of it");
     for (n, three) in rows.chunks(3).enumerate() {
         assert_eq!(three[1]["value"], n.to_string());
         assert_eq!(three[1]["version"], three[0]["version"]);

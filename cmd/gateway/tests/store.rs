@@ -133,6 +133,8 @@ async fn what_is_wrong_is_told_and_changes_nothing() {
         ("X-Tako-Client: \r\n".to_owned(), "1 to 64 bytes"),
         (format!("X-Tako-Client: {}\r\n", "c".repeat(65)), "1 to 64 bytes"),
         ("If-Match: *\r\n".to_owned(), "X-Tako-Context"),
+        ("X-Tako-TTL: 60\r\n".to_owned(), "x-tako-ttl"),
+        ("X-Timestamp: 60\r\n".to_owned(), "x-timestamp"),
     ] {
         place.ask("PUT", "/store/k", &headers, b"y").await.problem(400, part);
         place.ask("DELETE", "/store/k", &headers, b"").await.problem(400, part);

@@ -79,6 +79,18 @@ impl Serving {
         change: &Change,
         deadline: Duration,
     ) -> Result<ChangeOutcome, RequestError> {
+        let begun = Instant::now();
+        let changed = self.change_somewhere(change, deadline).await;
+        let done = !matches!(changed, Err(_) | Ok(ChangeOutcome::Unknown { .. }));
+        self.metrics.change_latency.record(begun.elapsed(), done);
+        changed
+    }
+
+    async fn change_somewhere(
+        &self,
+        change: &Change,
+        deadline: Duration,
+    ) -> Result<ChangeOutcome, RequestError> {
         let until = Instant::now() + deadline;
         let document = self.links.config.current();
         let key = change.key();

@@ -24,6 +24,7 @@
 
 mod attempt;
 mod change;
+mod latency;
 mod list;
 mod quorum;
 mod read;
@@ -39,6 +40,7 @@ use std::{
 
 pub use change::Change;
 use change::turns::Turns;
+pub use latency::{BOUNDS_MICROS, Latency};
 pub use list::{List, Lister};
 use read::AskedForSteps;
 pub use read::Read;
@@ -157,6 +159,12 @@ pub struct ServingMetrics {
     pub void_acks: AtomicU64,
     /// Reads that asked one more replica because the first was slow.
     pub hedges: AtomicU64,
+    /// How long reads took.
+    pub read_latency: Latency,
+    /// How long plain writes took.
+    pub write_latency: Latency,
+    /// How long changes took for who asked this process.
+    pub change_latency: Latency,
 }
 
 /// Serves clients' requests; see the module.

@@ -75,11 +75,12 @@ impl Serving {
         read: &Read,
         deadline: Duration,
     ) -> Result<Option<Record>, RequestError> {
-        let until = Instant::now() + deadline;
-        match timeout_at(until, self.get_before(read, until)).await {
-            Ok(result) => result,
-            Err(_) => Err(RequestError::Deadline(deadline)),
-        }
+        let begun = Instant::now();
+        let until = begun + deadline;
+        let got = timeout_at(until, self.get_before(read, until)).await;
+        let got = got.unwrap_or(Err(RequestError::Deadline(deadline)));
+        self.metrics.read_latency.record(begun.elapsed(), got.is_ok());
+        got
     }
 
     async fn get_before(

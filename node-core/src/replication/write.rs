@@ -122,11 +122,12 @@ impl Serving {
     /// # Errors
     /// [`RequestError`]; on `TooFewAcks` and `Deadline` the write may have happened.
     pub async fn put(&self, write: Write, deadline: Duration) -> Result<Written, RequestError> {
-        let until = Instant::now() + deadline;
-        match timeout_at(until, self.put_before(&write, until)).await {
-            Ok(result) => result,
-            Err(_) => Err(RequestError::Deadline(deadline)),
-        }
+        let begun = Instant::now();
+        let until = begun + deadline;
+        let put = timeout_at(until, self.put_before(&write, until)).await;
+        let put = put.unwrap_or(Err(RequestError::Deadline(deadline)));
+        self.metrics.write_latency.record(begun.elapsed(), put.is_ok());
+        put
     }
 
     async fn put_before(&self, write: &Write, until: Instant) -> Result<Written, RequestError> {

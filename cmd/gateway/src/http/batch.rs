@@ -34,6 +34,10 @@ const BATCH_BYTES_MAX: usize = 16 << 20;
 const ITEMS_MAX: usize = 10_000;
 /// Items of one batch under way at one time.
 const AT_ONCE: usize = 64;
+/// Gets of one batch under way or unsent at one time: each may be as long as the longest value.
+const GETS_AT_ONCE: usize = 8;
+/// A piece of the answer ends when it is so long.
+const PIECE_BYTES: usize = 64 << 10;
 const LINES_TYPE: HeaderValue = HeaderValue::from_static("application/x-ndjson");
 /// Fields that become a header of the item's request.
 const HEADERS: [(&str, HeaderName); 5] = [
@@ -69,7 +73,8 @@ pub(super) async fn on_batch(
             .detail(format!("a batch has at most {ITEMS_MAX} items; nothing was done"))
             .into_response();
     }
-    let batch = Batch { gateway, items, running: FuturesOrdered::new(), keys: HashMap::new() };
+    let (running, keys) = (FuturesOrdered::new(), HashMap::new());
+    let batch = Batch { gateway, items, running, keys, gets: 0 };
     let answers = stream::unfold(batch, async |mut batch| {
         let piece = batch.piece().await?;
         Some((Ok::<_, std::convert::Infallible>(piece), batch))
@@ -103,6 +108,8 @@ struct Batch {
     running: FuturesOrdered<BoxFuture<'static, Answered>>,
     /// How those under way use their keys: so many read it, so many write it.
     keys: HashMap<Vec<u8>, (usize, usize)>,
+    /// How many of those under way are gets.
+    gets: usize,
 }
 
 impl Batch {
@@ -115,6 +122,7 @@ impl Batch {
             if let Some((key, writes)) = &answered.key
                 && let Some(used) = self.keys.get_mut(key)
             {
+                self.gets -= usize::from(!*writes);
                 *(if *writes { &mut used.1 } else { &mut used.0 }) -= 1;
                 if *used == (0, 0) {
                     self.keys.remove(key);
@@ -122,6 +130,9 @@ impl Batch {
             }
             out.put_slice(answered.text.to_string().as_bytes());
             out.put_u8(b'\n');
+            if PIECE_BYTES <= out.len() {
+                break;
+            }
             self.begin();
             next = self.running.next().now_or_never().flatten();
         }
@@ -139,6 +150,9 @@ impl Batch {
             {
                 return;
             }
+            if item.what.as_ref().is_ok_and(|asked| !asked.writes) && GETS_AT_ONCE <= self.gets {
+                return;
+            }
             let Some(Item { line, what }) = self.items.pop_front() else { return };
             let answer: BoxFuture<'static, Answered> = match what {
                 Err(error) => {
@@ -148,6 +162,7 @@ impl Batch {
                 Ok(Asked { key, writes, request }) => {
                     let used = self.keys.entry(key.clone()).or_default();
                     *(if writes { &mut used.1 } else { &mut used.0 }) += 1;
+                    self.gets += usize::from(!writes);
                     let gateway = self.gateway.clone();
                     Box::pin(async move {
                         let response = on_values(State(gateway), request).await;
@@ -263,7 +278,9 @@ async fn told(line: usize, response: Response) -> Value {
         }
     } else if !head.status.is_success() {
         let problem: Value = serde_json::from_slice(&body).unwrap_or_default();
-        text["error"] = problem["detail"].clone();
+        if let Some(detail) = problem["detail"].as_str() {
+            text["error"] = detail.into();
+        }
     }
     text
 }

@@ -5,6 +5,7 @@ mod body;
 mod cluster;
 mod key;
 mod listing;
+mod metrics;
 mod problem;
 mod store;
 mod values;
@@ -24,6 +25,7 @@ use crate::Gateway;
 
 /// All routes of a node or proxy.
 pub(crate) fn routes(gateway: Arc<Gateway>) -> Router {
+    metrics::begin();
     Router::new()
         .route("/values/", any(listing::on_listing))
         .route("/values/{*key}", any(values::on_values))
@@ -34,6 +36,7 @@ pub(crate) fn routes(gateway: Arc<Gateway>) -> Router {
         .route("/stat/{*key}", any(values::on_stat))
         .route("/healthz", get(cluster::on_healthz).fallback(on_other_method))
         .route("/readyz", get(cluster::on_readyz).fallback(on_other_method))
+        .route("/metrics", get(metrics::on_metrics).fallback(on_other_method))
         .route("/cluster", get(cluster::on_cluster).fallback(on_other_method))
         .fallback(on_nothing)
         .with_state(gateway)
@@ -48,7 +51,7 @@ async fn on_nothing(method: Method, uri: Uri) -> Response {
     Problem::new(StatusCode::NOT_FOUND, "nothing here")
         .detail(format!(
             "{method} {path} is unknown; there are /values/<key>, /values/?prefix=, /stat/<key>, \
-             /store/<key>, /batch, /cluster, /healthz and /readyz"
+             /store/<key>, /batch, /cluster, /metrics, /healthz and /readyz"
         ))
         .into_response()
 }

@@ -44,7 +44,8 @@ const CLIENT: [HeaderName; 2] =
     [HeaderName::from_static("x-tako-client"), HeaderName::from_static("x-vinzclortho-clientid")];
 const SIBLINGS: HeaderName = HeaderName::from_static("x-tako-siblings");
 const DEFAULT_TYPE: &str = "application/octet-stream";
-/// What a value may be shorter than `value_bytes_max`: its sibling's other fields need room.
+/// What a value may be shorter than `value_bytes_max`, or half of that: its sibling's other fields need
+/// room.
 const ROOM_BYTES: usize = 4 << 10;
 
 /// GET, HEAD, PUT, POST and DELETE.
@@ -95,7 +96,7 @@ async fn put(gateway: &Gateway, head: &Parts, body: Body) -> Result<Response, Pr
     let (seen, client) = order_of(head, &key)?;
     let content_type = content_type_of(&head.headers)?;
     let limit = gateway.serving.links().config.current().config.cluster.value_bytes_max;
-    let limit = (limit.saturating_sub(ROOM_BYTES), "4 KiB less than value_bytes_max");
+    let limit = (limit.saturating_sub(ROOM_BYTES.min(limit / 2)), "less than value_bytes_max");
     let received = receive(gateway, &head.headers, body, limit).await?;
     let value = received.bytes.clone();
     let order = StoreOrder { seen: seen.clone(), client, is_delete: false, content_type, value };
@@ -151,12 +152,27 @@ fn order_of(head: &Parts, key: &StoredKey) -> Result<(Seen, Option<String>), Pro
             "{query}: writes here take no query, a majority takes them (write a ? in a key as %3F)"
         )));
     }
-    let conditions = [header::IF_MATCH, header::IF_NONE_MATCH, header::IF_UNMODIFIED_SINCE];
-    if let Some(name) = conditions.iter().find(|name| head.headers.contains_key(*name)) {
-        return Err(Problem::invalid(format!("{name} is not for /store: give X-Tako-Context")));
+    let others = [
+        header::IF_MATCH,
+        header::IF_NONE_MATCH,
+        header::IF_UNMODIFIED_SINCE,
+        HeaderName::from_static("x-timestamp"),
+        HeaderName::from_static("x-tako-ttl"),
+    ];
+    if let Some(name) = others.iter().find(|name| head.headers.contains_key(*name)) {
+        return Err(Problem::invalid(format!(
+            "{name} is not for /store: a write goes by X-Tako-Context, has no other time than its \
+             own, and stays"
+        )));
     }
     let seen = match one_of(&head.headers, &CONTEXT)? {
-        Some(text) => context::decode(text.as_bytes(), key).map_err(Problem::invalid)?,
+        // What nobody was given: with it a delete would mean everything.
+        Some(text) => match context::decode(text.as_bytes(), key).map_err(Problem::invalid)? {
+            seen if seen == Seen::default() => {
+                return Err(Problem::invalid("the context is not one that was given: it is empty"));
+            }
+            seen => seen,
+        },
         None => Seen::default(),
     };
     let client = one_of(&head.headers, &CLIENT)?.map(|text| match text.to_str() {

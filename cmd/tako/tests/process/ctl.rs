@@ -76,6 +76,34 @@ fn the_status_shows_every_node_and_tells_by_its_code_whether_all_serve() {
 }
 
 #[test]
+fn what_nodes_have_done_and_what_they_do_is_shown() {
+    let cluster = started();
+    cluster.must_order(&["ctl", "put", "k", "v"]);
+    let said = cluster.must_order(&["ctl", "stat"]);
+    assert_eq!(said.lines().count(), 4, "{said}");
+    let all = cluster.must_order(&["ctl", "stat", "n1", "--all"]);
+    assert!(all.lines().any(|line| line == "n1 tako_node_serving 1"), "{all}");
+    let parse = |text: &str| -> serde_json::Value { serde_json::from_str(text).expect(text) };
+    let stat = parse(&cluster.must_order(&["ctl", "stat", "--output", "json"]));
+    let writes = stat["nodes"].as_array().expect("nodes").iter();
+    let writes: f64 = writes.map(|node| node["writes"]["count"].as_f64().expect("a number")).sum();
+    assert!(1.0 <= writes, "{stat}");
+    cluster.kill("n3");
+    let args = ["ctl", "top", "--interval", "100ms", "--count", "2", "--output", "json"];
+    let lines = cluster.must_order(&args);
+    let lines: Vec<_> = lines.lines().map(parse).collect();
+    assert_eq!(lines.len(), 2);
+    for line in lines {
+        assert!(line["nodes"][0]["reads"]["count"].is_number(), "{line}");
+        assert!(line["nodes"][2]["why"].is_string(), "{line}");
+    }
+    let (code, said) = cluster.order(&["ctl", "stat"]);
+    assert_eq!(code, Some(1), "{said}");
+    let (code, said) = cluster.order(&["ctl", "stat", "n9"]);
+    assert_eq!(code, Some(3), "{said}");
+}
+
+#[test]
 fn values_are_read_and_written_by_hand_at_any_node_that_serves() {
     let cluster = started();
     let awkward = "a b/c%2F+?#\u{e9}";

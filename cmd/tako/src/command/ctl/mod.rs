@@ -13,6 +13,7 @@ mod safe_to_stop;
 mod scrub;
 mod snapshot;
 mod source;
+mod stat;
 mod status;
 mod value;
 
@@ -28,6 +29,7 @@ Examples:
   tako ctl detach n3                              a node less
   tako ctl replace n3 10.0.0.9:5711:4711          the same node on another machine
   tako ctl status                                 how all nodes are
+  tako ctl top                                    what they do now
   tako ctl ls users/                              which keys begin so
   tako ctl locate users/1                         where a key lives
   tako ctl safe-to-stop n3 && systemctl stop tako
@@ -51,6 +53,10 @@ enum CtlCommand {
     Replace(replace::ReplaceArgs),
     /// Show the nodes and how they are
     Status(status::StatusArgs),
+    /// Tell what nodes have done since they started
+    Stat(stat::StatArgs),
+    /// Show what nodes do now, again and again
+    Top(stat::TopArgs),
     /// Print a value
     Get(value::GetArgs),
     /// Write a value
@@ -79,6 +85,8 @@ pub(crate) async fn run(args: CtlArgs) -> Result<ExitCode, Failure> {
         CtlCommand::Detach(args) => detach::run(args).await,
         CtlCommand::Replace(args) => replace::run(args).await,
         CtlCommand::Status(args) => status::run(args).await,
+        CtlCommand::Stat(args) => stat::stat(args).await,
+        CtlCommand::Top(args) => stat::top(args).await,
         CtlCommand::Get(args) => value::get(args).await,
         CtlCommand::Put(args) => value::put(args).await,
         CtlCommand::Delete(args) => value::delete(args).await,
