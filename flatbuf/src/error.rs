@@ -170,6 +170,15 @@ impl RpcError {
         Self::new(ErrorKind::Deadline, "the call's deadline passed")
     }
 
+    /// Whether who answered so did nothing, and will not: another peer may be asked instead.
+    #[must_use]
+    pub fn did_nothing(&self) -> bool {
+        match self.kind {
+            ErrorKind::Unavailable | ErrorKind::Deadline => self.detail == Self::NOTHING_DONE,
+            kind => kind == ErrorKind::StaleEpoch,
+        }
+    }
+
     /// What the caller does about it.
     #[must_use]
     pub fn kind(&self) -> ErrorKind {

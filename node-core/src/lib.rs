@@ -3,9 +3,11 @@
 //! In reading order: [`engine`] (one node's store) · [`replica`] (what it answers by RPC) ·
 //! [`links`] (how a process reaches replicas) · [`replication`] (a client's request over the
 //! replicas) · [`membership`] (who is there) · [`snapshotter`] (steps) · [`recovery`] ·
-//! [`healing`] (what lies still is read again) · [`configuration`] · [`node`] and [`proxy`] (assembly).
+//! [`healing`] (what lies still is read again) · [`configuration`] · [`node`] and [`proxy`] (assembly) ·
+//! [`client`] (a proxy within its user).
 //! Calls: tako-journal, tako-ring, tako-snapshot, tako-flatbuf. Called by: cmd.
 
+pub mod client;
 pub mod configuration;
 pub mod engine;
 pub mod healing;

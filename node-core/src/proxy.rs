@@ -1,12 +1,15 @@
-//! Assembly of a proxy: a serving process without data of its own.
+//! Assembly of a proxy: what serves without data of its own, as a process or within a client's.
 //!
 //! It keeps only configurations, gossips to learn who is there, and serves by RPC to the nodes.
 
-use std::{path::PathBuf, sync::Arc};
+use std::{
+    path::{Path, PathBuf},
+    sync::Arc,
+};
 
 use tako_flatbuf::{Network, PeerOptions, Peers};
 use tako_journal::Disk;
-use tako_types::{Clock, HybridClock, NodeId};
+use tako_types::{Clock, HybridClock, NodeId, config::Published};
 use tokio::sync::Notify;
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
@@ -24,8 +27,8 @@ use crate::{
 pub struct ProxyOptions {
     /// Its name, such as `p1`.
     pub id: NodeId,
-    /// Folder for kept configurations.
-    pub var: PathBuf,
+    /// Folder for kept configurations; `None`: none is kept.
+    pub var: Option<PathBuf>,
     /// Where configurations come from.
     pub source: ConfigSource,
     /// Time.
@@ -71,18 +74,32 @@ impl Proxy {
         options: ProxyOptions,
         shutdown: CancellationToken,
     ) -> Result<Option<Self>, ProxyError> {
-        let etc = options.var.join("etc").join(format!("proxy-{}", options.id));
+        let etc = options.var.as_ref().map(|var| folder_of(var, &options.id));
         let mut watcher = ConfigWatcher::new(options.source.clone(), options.network.clone());
-        let first = match newest_kept(options.disk.as_ref(), &etc) {
+        let kept = etc.as_ref().and_then(|etc| newest_kept(options.disk.as_ref(), etc));
+        let first = match kept {
             Some(kept) => kept,
             None => match watcher.first(None, &shutdown).await? {
                 Some(first) => first,
                 None => return Ok(None),
             },
         };
+        Self::start_with(first, watcher, options).await.map(Some)
+    }
+
+    /// Starts one with this configuration, or the one that `watcher` finds now.
+    ///
+    /// # Errors
+    /// [`ProxyError`] when the configuration cannot be kept.
+    pub(crate) async fn start_with(
+        first: Published,
+        watcher: ConfigWatcher,
+        options: ProxyOptions,
+    ) -> Result<Self, ProxyError> {
+        let etc = options.var.as_ref().map(|var| folder_of(var, &options.id));
         // With nothing of its own it need not have seen what lies between what it kept and what is in
         // force; and there may be nothing: the data may have been restored to another root.
-        let config = Arc::new(ConfigCell::new(first, options.disk, Some(etc))?.provisional());
+        let config = Arc::new(ConfigCell::new(first, options.disk, etc)?.provisional());
         if let Ok(fresh) = watcher.fetch(Some(&config.current())).await {
             let _ = config.adopt(fresh);
         }
@@ -102,7 +119,7 @@ impl Proxy {
         let background = proxy.background.clone();
         proxy.tasks.spawn(Gossiper::new(serving).run(background.clone()));
         proxy.tasks.spawn(watcher.run(config, proxy.look.clone(), background));
-        Ok(Some(proxy))
+        Ok(proxy)
     }
 
     /// Lets answered writes end at every replica, then stops every task.
@@ -112,4 +129,8 @@ impl Proxy {
         self.tasks.close();
         self.tasks.wait().await;
     }
+}
+
+fn folder_of(var: &Path, id: &NodeId) -> PathBuf {
+    var.join("etc").join(format!("proxy-{id}"))
 }

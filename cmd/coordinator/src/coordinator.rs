@@ -6,6 +6,7 @@
 
 use std::{future::Future, path::PathBuf, sync::Arc, time::Duration};
 
+use axum::Router;
 use tako_flatbuf::{Listener, Network};
 use tako_journal::{Blocking, Disk, FsDisk};
 use tako_types::config::{Config, Published};
@@ -47,6 +48,8 @@ pub struct CoordinatorOptions {
     pub disk: Arc<dyn Disk>,
     /// Where calls to the disk are made, and rings laid out.
     pub blocking: Blocking,
+    /// What else it answers over HTTP.
+    pub more_routes: Router,
 }
 
 impl CoordinatorOptions {
@@ -71,6 +74,7 @@ impl CoordinatorOptions {
             network,
             disk: Arc::new(FsDisk),
             blocking: Blocking::Threads,
+            more_routes: Router::new(),
         }
     }
 }
@@ -81,6 +85,7 @@ pub struct Coordinator {
     publisher: Publisher,
     reload: Arc<Notify>,
     backups: Option<Schedule>,
+    more_routes: Router,
 }
 
 impl Coordinator {
@@ -99,11 +104,11 @@ impl Coordinator {
         let found = first(&files, options.store.as_deref()).await?;
         let (text, config) =
             read_at_rest(&options, &files, found.newest.as_ref(), text, config).await?;
-        let backups = options.backups.clone();
+        let (backups, more_routes) = (options.backups.clone(), options.more_routes.clone());
         let publisher = Publisher::start(options, files, &found, &text, &config).await?;
         let epoch = publisher.shared().document.borrow().published.epoch;
         tracing::info!(%epoch, address = listener.address(), "coordinator ready");
-        Ok(Self { listener, publisher, reload: Arc::default(), backups })
+        Ok(Self { listener, publisher, reload: Arc::default(), backups, more_routes })
     }
 
     /// Where it listens.
@@ -126,7 +131,7 @@ impl Coordinator {
 
     /// Serves and watches until `shutdown` resolves, then gives open connections a grace.
     pub async fn serve(mut self, shutdown: impl Future<Output = ()> + Send) {
-        let router = http::router(self.publisher.shared());
+        let router = http::router(self.publisher.shared()).merge(self.more_routes);
         let stop = CancellationToken::new();
         let backups = backups::run(self.backups.take(), self.publisher.shared());
         let watching = async {

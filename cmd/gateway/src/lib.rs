@@ -7,6 +7,7 @@
 //! Owns what is a client's mistake and how it is told; knows nothing of replicas. Errors become
 //! HTTP in one place (`http/problem.rs`), and lines in one (`memcached/execute.rs`). Calls: tako-node-core. Called by: cmd/tako.
 
+mod events;
 mod http;
 mod memcached;
 mod server;
@@ -17,7 +18,8 @@ use std::sync::Arc;
 use tako_node_core::replication::Serving;
 use tokio::sync::Semaphore;
 
-pub use http::fuzz;
+pub use events::{EVENTS_MAX, Event, EventLog, EventPage};
+pub use http::{event_routes, fuzz};
 pub use memcached::{fuzz as memcached_fuzz, serve_memcached};
 pub use server::serve;
 
@@ -33,6 +35,8 @@ pub struct GatewayOptions {
     /// The head of a request must be whole this long after the connection began or the answer
     /// before it ended: idle connections live no longer.
     pub head_timeout: std::time::Duration,
+    /// What `GET /events` shows; ends its waiting when the process stops.
+    pub events: Arc<EventLog>,
 }
 
 impl Default for GatewayOptions {
@@ -42,6 +46,7 @@ impl Default for GatewayOptions {
             body_bytes_max: 256 << 20,
             body_stall: std::time::Duration::from_secs(20),
             head_timeout: std::time::Duration::from_secs(30),
+            events: Arc::new(EventLog::new("")),
         }
     }
 }

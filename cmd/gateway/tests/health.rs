@@ -1,9 +1,11 @@
-//! `/healthz`, `/readyz` and `/cluster`.
+//! `/healthz`, `/readyz`, `/cluster` and `/events`.
 
 mod common;
 
+use std::{sync::Arc, time::Duration};
+
 use common::{Place, configuration, eventually};
-use tako_gateway::GatewayOptions;
+use tako_gateway::{Event, EventLog, GatewayOptions};
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_node_is_healthy_at_once_and_ready_when_its_quorum_is_there() {
@@ -65,4 +67,39 @@ async fn a_node_tells_of_each_partition_what_no_step_has_covered_and_which_step_
         sum(&now, "step") > steps && sum(&now, "uncovered") == 0
     })
     .await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn events_are_given_page_by_page_and_awaited() {
+    let events = Arc::new(EventLog::new("life"));
+    let event = |text: &str| {
+        let fields = [("p".to_owned(), 3.into())].into_iter().collect();
+        let (part, text) = ("tako_test".to_owned(), text.to_owned());
+        Event { at_micros: 7, level: "warn", part, text, fields }
+    };
+    events.push(event("first"));
+    events.push(event("second"));
+    let options = GatewayOptions { events: events.clone(), ..GatewayOptions::default() };
+    let place = Place::with(options).await;
+    let page = place.get("/events?limit=1").await.json();
+    assert_eq!((&page["process"], &page["run"]), (&"n1".into(), &"life".into()));
+    assert_eq!((&page["next"], &page["lost"]), (&1.into(), &0.into()));
+    assert_eq!(page["events"].as_array().map(Vec::len), Some(1));
+    let first = &page["events"][0];
+    assert_eq!((&first["text"], &first["level"]), (&"first".into(), &"warn".into()));
+    assert_eq!((&first["at"], &first["fields"]["p"]), (&7.into(), &3.into()));
+    let page = place.get("/events?after=1&run=life").await.json();
+    assert_eq!(page["events"][0]["text"], "second");
+    let (awaited, ()) = tokio::join!(place.get("/events?after=2&run=life&wait=30"), async {
+        tokio::time::sleep(Duration::from_millis(50)).await;
+        events.push(event("third"));
+    });
+    assert_eq!(awaited.json()["events"][0]["text"], "third");
+    let none = place.get("/events?after=3&run=life").await.json();
+    assert_eq!(none["events"], serde_json::json!([]));
+    let anew = place.get("/events?after=3&run=another").await.json();
+    assert_eq!(anew["events"].as_array().map(Vec::len), Some(3), "of another life: from the first");
+    place.get("/events?after=x").await.problem(400, "after=x");
+    place.get("/events?since=1").await.problem(400, "since is unknown");
+    place.ask("POST", "/events", "", b"").await.problem(405, "GET");
 }

@@ -1,9 +1,24 @@
-//! Logs go to standard error: text for people, JSON lines for machines.
+//! Logs go to standard error: text for people, JSON lines for machines; and what is worth knowing later
+//! goes to the event log, which the process shows at `GET /events`.
 
-use std::io::{self, IsTerminal as _};
+use std::{
+    fmt::{self, Write as _},
+    io::{self, IsTerminal as _},
+    sync::Arc,
+};
 
 use clap::{Args, ValueEnum};
-use tracing_subscriber::EnvFilter;
+use serde_json::{Map, Value};
+use tako_gateway::{Event, EventLog};
+use tako_types::{Clock as _, SystemClock};
+use tracing::{
+    Level,
+    field::{Field, Visit},
+};
+use tracing_subscriber::{
+    EnvFilter, Layer, filter::LevelFilter, layer::Context, layer::SubscriberExt as _,
+    util::SubscriberInitExt as _,
+};
 
 use crate::failure::Failure;
 
@@ -40,17 +55,87 @@ impl LogFormat {
     }
 }
 
-/// Starts logging for the whole process.
-pub(crate) fn start(args: &LogArgs) -> Result<(), Failure> {
+/// Starts logging for the whole process; gives its event log.
+pub(crate) fn start(args: &LogArgs) -> Result<Arc<EventLog>, Failure> {
     let filter = EnvFilter::try_new(format!("{QUIET},{}", args.log))
         .map_err(|error| Failure::invalid(format!("--log {}: {error}", args.log)))?;
-    let logs = tracing_subscriber::fmt()
-        .with_env_filter(filter)
+    let logs = tracing_subscriber::fmt::layer()
         .with_writer(io::stderr)
         .with_ansi(io::stderr().is_terminal());
-    match args.log_format {
-        LogFormat::Text => logs.init(),
-        LogFormat::Json => logs.json().flatten_event(true).init(),
+    let logs = match args.log_format {
+        LogFormat::Text => logs.with_filter(filter).boxed(),
+        LogFormat::Json => logs.json().flatten_event(true).with_filter(filter).boxed(),
+    };
+    let events = Arc::new(EventLog::new(format!("{:x}", SystemClock.now_micros())));
+    let keeper = Keeper(events.clone()).with_filter(LevelFilter::INFO);
+    tracing_subscriber::registry().with(logs).with(keeper).init();
+    Ok(events)
+}
+
+/// Puts what this program says at `info` and above into the event log, whatever `--log` says: of its
+/// libraries only what went wrong.
+struct Keeper(Arc<EventLog>);
+
+impl<S: tracing::Subscriber> Layer<S> for Keeper {
+    fn on_event(&self, event: &tracing::Event<'_>, _: Context<'_, S>) {
+        let about = event.metadata();
+        let part = about.target();
+        let level = match *about.level() {
+            Level::ERROR => "error",
+            Level::WARN => "warn",
+            _ if part.starts_with("tako") => "info",
+            _ => return,
+        };
+        let mut said = Said::default();
+        event.record(&mut said);
+        self.0.push(Event {
+            at_micros: SystemClock.now_micros(),
+            level,
+            part: part.to_owned(),
+            text: said.text,
+            fields: said.fields,
+        });
     }
-    Ok(())
+}
+
+/// What an event says: its message, and its fields by name.
+#[derive(Default)]
+struct Said {
+    text: String,
+    fields: Map<String, Value>,
+}
+
+impl Said {
+    fn add(&mut self, field: &Field, value: Value) {
+        self.fields.insert(field.name().to_owned(), value);
+    }
+}
+
+impl Visit for Said {
+    fn record_debug(&mut self, field: &Field, value: &dyn fmt::Debug) {
+        if field.name() == "message" {
+            let _ = write!(self.text, "{value:?}");
+        } else {
+            self.add(field, format!("{value:?}").into());
+        }
+    }
+
+    fn record_str(&mut self, field: &Field, value: &str) {
+        match field.name() {
+            "message" => self.text.push_str(value),
+            _ => self.add(field, value.into()),
+        }
+    }
+
+    fn record_u64(&mut self, field: &Field, value: u64) {
+        self.add(field, value.into());
+    }
+
+    fn record_i64(&mut self, field: &Field, value: i64) {
+        self.add(field, value.into());
+    }
+
+    fn record_bool(&mut self, field: &Field, value: bool) {
+        self.add(field, value.into());
+    }
 }

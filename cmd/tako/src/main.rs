@@ -20,9 +20,11 @@ mod ways_in;
 use std::{
     io::{self, Write as _},
     process::ExitCode,
+    sync::Arc,
 };
 
 use clap::Parser as _;
+use tako_gateway::EventLog;
 
 use crate::{
     arguments::{Arguments, Command},
@@ -43,7 +45,7 @@ fn main() -> ExitCode {
         // It starts itself once for each seed, and has a log of its own in simulated time.
         return sim::run(args);
     }
-    let done = logs::start(&arguments.logs).and_then(|()| run(arguments));
+    let done = logs::start(&arguments.logs).and_then(|events| run(arguments, events));
     match done {
         Ok(code) => code,
         Err(failure) => {
@@ -63,7 +65,7 @@ fn request_threads() -> usize {
     std::thread::available_parallelism().map_or(1, |cores| cores.get().div_ceil(2))
 }
 
-fn run(arguments: Arguments) -> Result<ExitCode, Failure> {
+fn run(arguments: Arguments, events: Arc<EventLog>) -> Result<ExitCode, Failure> {
     let mut builder = match &arguments.command {
         Command::Node(_) | Command::Proxy(_) => {
             let mut builder = tokio::runtime::Builder::new_multi_thread();
@@ -82,9 +84,9 @@ fn run(arguments: Arguments) -> Result<ExitCode, Failure> {
     let done = runtime.block_on(async move {
         match arguments.command {
             Command::Cluster(args) => cluster::run(args, &arguments.logs).await,
-            Command::Node(args) => command::node::run(args).await,
-            Command::Proxy(args) => command::proxy::run(args).await,
-            Command::Coordinator(args) => command::coordinator::run(args).await,
+            Command::Node(args) => command::node::run(args, events).await,
+            Command::Proxy(args) => command::proxy::run(args, events).await,
+            Command::Coordinator(args) => command::coordinator::run(args, events).await,
             Command::Check(args) => command::check::run(&args),
             Command::Migrate(args) => command::migrate::run(args).await,
             Command::Ctl(args) => command::ctl::run(args).await,

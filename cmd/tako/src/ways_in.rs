@@ -3,7 +3,7 @@
 use std::{fmt, sync::Arc};
 
 use tako_flatbuf::Listener;
-use tako_gateway::{Gateway, GatewayOptions};
+use tako_gateway::{EventLog, Gateway, GatewayOptions};
 use tako_node_core::replication::Serving;
 use tokio_util::sync::CancellationToken;
 
@@ -34,8 +34,14 @@ impl WaysIn {
     }
 
     /// Serves until the shutdown, then finishes what is under way.
-    pub(crate) async fn serve(self, serving: &Arc<Serving>, shutdown: &CancellationToken) {
-        let gateway = Gateway::new(serving.clone(), GatewayOptions::default());
+    pub(crate) async fn serve(
+        self,
+        serving: &Arc<Serving>,
+        events: Arc<EventLog>,
+        shutdown: &CancellationToken,
+    ) {
+        let options = GatewayOptions { events: events.clone(), ..GatewayOptions::default() };
+        let gateway = Gateway::new(serving.clone(), options);
         let http = async {
             match self.http {
                 Some(listener) => {
@@ -50,7 +56,11 @@ impl WaysIn {
                 tako_gateway::serve_memcached(listener, gateway, shutdown).await;
             }
         };
-        tokio::join!(http, memcached);
+        let events = async {
+            shutdown.cancelled().await;
+            events.close();
+        };
+        tokio::join!(http, memcached, events);
     }
 }
 

@@ -104,6 +104,11 @@ impl Attempt {
         Ok(Self { document: links.config.current(), p, begun_micros, until, before: times })
     }
 
+    /// Once more, as too few replicas answered: under the document in force now, whichever that is.
+    pub(super) fn once_more(&self, links: &Links) -> Self {
+        Self { document: links.config.current(), ..self.clone() }
+    }
+
     pub(super) fn placement(&self) -> &Placement {
         self.document.placement(self.p)
     }

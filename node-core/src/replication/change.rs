@@ -105,7 +105,7 @@ impl Serving {
             match self.links.call(&node, left, request).await {
                 Ok(Response::Change(outcome)) => return Ok(outcome),
                 Ok(_) => return Ok(unknown(format!("{node} answered something else"))),
-                Err(error) if did_nothing(&error) && Instant::now() < until => {
+                Err(error) if error.did_nothing() && Instant::now() < until => {
                     tracing::debug!(%node, "it changes nothing: {}", error.message);
                 }
                 Err(error) => return failed(error, deadline),
@@ -218,19 +218,11 @@ fn unknown(reason: String) -> ChangeOutcome {
     ChangeOutcome::Unknown { reason }
 }
 
-/// Whether who answered so did nothing, and will not: another replica may be asked instead.
-fn did_nothing(error: &RpcError) -> bool {
-    match error.kind {
-        ErrorKind::Unavailable | ErrorKind::Deadline => error.detail == RpcError::NOTHING_DONE,
-        kind => kind == ErrorKind::StaleEpoch,
-    }
-}
-
 /// What the client is told for a call that ended so.
 fn failed(error: RpcError, deadline: Duration) -> Result<ChangeOutcome, RequestError> {
     match error.kind {
-        ErrorKind::Deadline if did_nothing(&error) => Err(RequestError::Deadline(deadline)),
-        ErrorKind::Unavailable if did_nothing(&error) => {
+        ErrorKind::Deadline if error.did_nothing() => Err(RequestError::Deadline(deadline)),
+        ErrorKind::Unavailable if error.did_nothing() => {
             Err(RequestError::TooFewVotes { got: 0, need: 1, reason: error.message })
         }
         ErrorKind::Busy => Err(RequestError::Busy(error.message)),

@@ -84,9 +84,7 @@ pub enum RequestError {
         reason: String,
     },
     /// Too few replicas took a write; some may have.
-    #[error(
-        "{got} of {need} replicas took the write; its outcome is unknown, a retry is safe: {reason}"
-    )]
+    #[error("{got} of {need} replicas took the write; its outcome is unknown: {reason}")]
     TooFewAcks {
         /// Acknowledgements that came.
         got: usize,
@@ -96,12 +94,11 @@ pub enum RequestError {
         reason: String,
     },
     /// The time was over; a write may have happened.
-    #[error("not done within {0:?}; for a write the outcome is unknown, a retry is safe")]
+    #[error("not done within {0:?}; for a write the outcome is unknown")]
     Deadline(Duration),
     /// The configuration kept moving the key.
     #[error(
-        "the key's replicas changed {times} times meanwhile; for a write the outcome is unknown, a \
-         retry is safe"
+        "the key's replicas changed {times} times meanwhile; for a write the outcome is unknown"
     )]
     Moving {
         /// How often.

@@ -18,6 +18,7 @@ use tokio_util::sync::CancellationToken;
 use super::*;
 use crate::{configuration::ConfigCell, membership::Membership};
 
+mod again;
 mod fake;
 mod migration;
 mod schedules;

@@ -17,8 +17,8 @@
 //! The rule of versions: **a write whose version may have been seen gets no other.** Whoever read it
 //! may have written what is newer, and that may be acknowledged; under a higher version this write
 //! would come back from below it. So what may have happened between two sendings decides:
-//! - the key moved, or too few judged it: where no replica took the record, it may go above whatever
-//!   is newer, as nobody saw it. Where N−W+1 voters took it, whatever is newer is concurrent and
+//! - the key moved, or too few took or judged it: where no replica took the record, it may go above
+//!   whatever is newer, as nobody saw it. Where N−W+1 voters took it, whatever is newer is concurrent and
 //!   settles the write. Else it cannot be told which of both it is, and the client is told that the
 //!   outcome is unknown ([`OVERTAKEN`]).
 //! - nothing: within one sending the second version stands, though a read may have found the first
@@ -34,7 +34,7 @@ use tokio::time::{Instant, sleep, timeout_at};
 
 pub(super) use self::place::Placed;
 pub(crate) use self::place::put_until;
-use self::place::{Count, Trace};
+use self::place::{Count, TooFew, Trace};
 use super::{
     RequestError, Serving,
     attempt::{Attempt, Halt, Level},
@@ -48,6 +48,9 @@ mod place;
 pub(super) const BARRED_PAUSE: Duration = Duration::from_millis(100);
 /// Times a write is sent again above a promise before the client is told.
 const PROMISED_MAX: usize = 4;
+/// First pause before a write that too few replicas took is sent again by who is patient; it doubles.
+const AGAIN_PAUSE_MIN: Duration = Duration::from_millis(20);
+const AGAIN_PAUSE_MAX: Duration = Duration::from_millis(640);
 /// Why it is unknown what became of a write whose key moved, or that too few judged, while others wrote
 /// the same key.
 pub const OVERTAKEN: &str = "it may have been seen, and something newer came meanwhile";
@@ -94,6 +97,13 @@ pub struct Written {
     pub won: bool,
 }
 
+/// Whether a write that too few replicas took is sent again.
+enum Patience {
+    None,
+    /// After this pause.
+    Pause(Duration),
+}
+
 /// Whose version a record bears that is being placed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Stamp {
@@ -122,15 +132,42 @@ impl Serving {
     /// # Errors
     /// [`RequestError`]; on `TooFewAcks` and `Deadline` the write may have happened.
     pub async fn put(&self, write: Write, deadline: Duration) -> Result<Written, RequestError> {
+        self.put_with(write, deadline, Patience::None).await
+    }
+
+    /// As [`Self::put`], but where too few replicas take the write, it is sent again and again until
+    /// the deadline, as the same write: so no repeat of it can bury what followed it.
+    ///
+    /// # Errors
+    /// As [`Self::put`].
+    pub async fn put_patiently(
+        &self,
+        write: Write,
+        deadline: Duration,
+    ) -> Result<Written, RequestError> {
+        self.put_with(write, deadline, Patience::Pause(AGAIN_PAUSE_MIN)).await
+    }
+
+    async fn put_with(
+        &self,
+        write: Write,
+        deadline: Duration,
+        patience: Patience,
+    ) -> Result<Written, RequestError> {
         let begun = Instant::now();
         let until = begun + deadline;
-        let put = timeout_at(until, self.put_before(&write, until)).await;
+        let put = timeout_at(until, self.put_before(&write, until, patience)).await;
         let put = put.unwrap_or(Err(RequestError::Deadline(deadline)));
         self.metrics.write_latency.record(begun.elapsed(), put.is_ok());
         put
     }
 
-    async fn put_before(&self, write: &Write, until: Instant) -> Result<Written, RequestError> {
+    async fn put_before(
+        &self,
+        write: &Write,
+        until: Instant,
+        mut patience: Patience,
+    ) -> Result<Written, RequestError> {
         self.metrics.writes.fetch_add(1, Ordering::Relaxed);
         let begun_micros = self.clock.now_micros();
         let mut attempt = Attempt::begin(&self.links, &write.key, begun_micros, until);
@@ -164,21 +201,15 @@ impl Serving {
                 // The same write: its version stays, and what it knows of others' writes as well.
                 (Placed::Moved(trace), _) => {
                     attempt = attempt.begin_again(&self.links)?;
-                    match trace {
-                        Trace::None => {}
-                        Trace::Some(count) => seen = Some(count),
-                        Trace::Newest(count) => (seen, newer) = (Some(count), Newer::Settles),
-                    }
+                    trace.note(&mut seen, &mut newer);
                 }
                 (Placed::Done, _) => return Ok(Written { version, won: true }),
                 (Placed::Superseded(winner), _) if newer == Newer::Settles => {
                     return Ok(Written { version: winner, won: false });
                 }
                 // See the module: under another version it could come back from below what followed.
-                (Placed::Superseded(_) | Placed::Promised(_), Some(Count { got, need })) => {
-                    let reason = OVERTAKEN.to_owned();
-                    return Err(RequestError::TooFewAcks { got, need, reason });
-                }
+                (Placed::Superseded(_) | Placed::Promised(_), Some(count))
+                | (Placed::InDoubt(count), _) => return Err(in_doubt(count)),
                 // A promise is no record: nothing is held that this write could settle for.
                 (Placed::Promised(_), _) if promised == PROMISED_MAX => {
                     return Err(RequestError::Contended);
@@ -191,11 +222,14 @@ impl Serving {
                     version = self.above(winner).await?;
                     newer = Newer::Settles;
                 }
-                (Placed::TooFew { reason, busy: true, .. }, _) => {
-                    return Err(RequestError::Busy(reason));
-                }
-                (Placed::TooFew { got, need, reason, busy: false }, _) => {
-                    return Err(RequestError::TooFewAcks { got, need, reason });
+                (Placed::TooFew(few), _) => {
+                    few.trace.note(&mut seen, &mut newer);
+                    let Some(pause) = patience.next_pause(until) else {
+                        return Err(few.into_write_error());
+                    };
+                    tracing::debug!(?version, "a write is sent again: {}", few.reason);
+                    sleep(pause).await;
+                    attempt = attempt.once_more(&self.links);
                 }
             }
         }
@@ -254,9 +288,49 @@ impl Serving {
             Placed::Superseded(_) => Ok(WrittenBack::Overtaken),
             Placed::Promised(_) => Ok(WrittenBack::Barred),
             Placed::Moved(_) => Err(Halt::Moved),
-            Placed::TooFew { got, need, reason, .. } => {
+            Placed::TooFew(TooFew { count: Count { got, need }, reason, .. }) => {
+                Err(RequestError::TooFewVotes { got, need, reason }.into())
+            }
+            Placed::InDoubt(Count { got, need }) => {
+                let reason = OVERTAKEN.to_owned();
                 Err(RequestError::TooFewVotes { got, need, reason }.into())
             }
         }
     }
+}
+
+impl Patience {
+    /// How long to wait before a write is sent again; `None`: not at all.
+    fn next_pause(&mut self, until: Instant) -> Option<Duration> {
+        let Self::Pause(pause) = self else { return None };
+        let this = *pause;
+        *pause = (2 * this).min(AGAIN_PAUSE_MAX);
+        // Else the deadline would be all that the client is told.
+        (Instant::now() + this < until).then_some(this)
+    }
+}
+
+impl Trace {
+    /// What a write has to know of it before it is sent again.
+    fn note(self, seen: &mut Option<Count>, newer: &mut Newer) {
+        match self {
+            Self::None => {}
+            Self::Some(count) => *seen = Some(count),
+            Self::Newest(count) => (*seen, *newer) = (Some(count), Newer::Settles),
+        }
+    }
+}
+
+impl TooFew {
+    fn into_write_error(self) -> RequestError {
+        let Self { count: Count { got, need }, reason, busy, .. } = self;
+        match busy {
+            true => RequestError::Busy(reason),
+            false => RequestError::TooFewAcks { got, need, reason },
+        }
+    }
+}
+
+fn in_doubt(Count { got, need }: Count) -> RequestError {
+    RequestError::TooFewAcks { got, need, reason: OVERTAKEN.to_owned() }
 }

@@ -295,7 +295,7 @@ impl Cluster {
     pub async fn proxy(&mut self, id: &str) -> Proxy {
         let options = ProxyOptions {
             id: NodeId::new(id),
-            var: self.var(id),
+            var: Some(self.var(id)),
             source: ConfigSource::File(self.dir.path().join("config.yaml")),
             clock: self.clock(id),
             seed: self.seeds.fetch_add(1, Ordering::Relaxed) * 7919,

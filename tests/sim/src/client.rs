@@ -193,7 +193,7 @@ impl Client {
                 let key = write.key;
                 get(asked, &Read { key, r: level }).await
             }
-            Ask::Delete { .. } => put(asked, write, &mut overtaken).await,
+            Ask::Delete { .. } => self.put(asked, write, &mut overtaken).await,
             Ask::Change { new, bytes, expected } => {
                 let condition = match expected {
                     None => Condition::Absent,
@@ -214,7 +214,7 @@ impl Client {
                 write.value = bytes.clone();
                 let now = asked.serving.clock().now_micros();
                 write.expires_at_micros = ttl.map_or(0, |ttl| now + micros(ttl));
-                put(asked, write, &mut overtaken).await
+                self.put(asked, write, &mut overtaken).await
             }
         };
         let failed = matches!(outcome, Outcome::Unknown | Outcome::Unavailable);
@@ -224,6 +224,31 @@ impl Client {
         }
         let sent = Sent { name, ask: &ask, level, invoked_at, at_once: true };
         self.note(&sent, outcome);
+    }
+
+    /// The flag says whether it is unknown for that reason.
+    async fn put(&self, asked: &Asked, write: Write, overtaken: &mut bool) -> Outcome {
+        // Every other client is as patient as the client library.
+        let put = async {
+            match self.id % 2 {
+                0 => asked.serving.put(write, PATIENCE).await,
+                _ => asked.serving.put_patiently(write, PATIENCE).await,
+            }
+        };
+        let result = tokio::select! {
+            biased;
+            () = asked.dead.cancelled() => return Outcome::Unknown,
+            result = put => result,
+        };
+        match result {
+            Ok(written) if written.won => Outcome::Acked { version: version(written.version) },
+            Ok(written) => Outcome::Superseded { version: version(written.version) },
+            Err(RequestError::Invalid(_) | RequestError::Drift(_)) => Outcome::Refused,
+            Err(error) => {
+                *overtaken = error.to_string().contains(OVERTAKEN);
+                Outcome::Unknown
+            }
+        }
     }
 
     /// Keeps what a key has, as far as the answer tells.
@@ -324,24 +349,6 @@ fn micros(time: Duration) -> u64 {
 /// wrote the key meanwhile.
 fn is_overtaken(answer: &crate::http::Answer) -> bool {
     answer.status == 503 && String::from_utf8_lossy(&answer.body).contains(OVERTAKEN)
-}
-
-/// The flag says whether it is unknown for that reason.
-async fn put(asked: &Asked, write: Write, overtaken: &mut bool) -> Outcome {
-    let result = tokio::select! {
-        biased;
-        () = asked.dead.cancelled() => return Outcome::Unknown,
-        result = asked.serving.put(write, PATIENCE) => result,
-    };
-    match result {
-        Ok(written) if written.won => Outcome::Acked { version: version(written.version) },
-        Ok(written) => Outcome::Superseded { version: version(written.version) },
-        Err(RequestError::Invalid(_) | RequestError::Drift(_)) => Outcome::Refused,
-        Err(error) => {
-            *overtaken = error.to_string().contains(OVERTAKEN);
-            Outcome::Unknown
-        }
-    }
 }
 
 async fn change(asked: &Asked, change: &Change) -> Outcome {

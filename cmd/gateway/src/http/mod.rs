@@ -3,6 +3,7 @@
 mod batch;
 mod body;
 mod cluster;
+mod events;
 mod key;
 mod listing;
 mod metrics;
@@ -20,12 +21,14 @@ use axum::{
 };
 
 use self::problem::Problem;
-pub use self::values::fuzz;
+pub use self::{events::event_routes, values::fuzz};
 use crate::Gateway;
 
 /// All routes of a node or proxy.
 pub(crate) fn routes(gateway: Arc<Gateway>) -> Router {
     metrics::begin();
+    let process = gateway.serving.links().me.as_str();
+    let events = event_routes(gateway.options.events.clone(), process);
     Router::new()
         .route("/values/", any(listing::on_listing))
         .route("/values/{*key}", any(values::on_values))
@@ -40,6 +43,7 @@ pub(crate) fn routes(gateway: Arc<Gateway>) -> Router {
         .route("/cluster", get(cluster::on_cluster).fallback(on_other_method))
         .fallback(on_nothing)
         .with_state(gateway)
+        .merge(events)
 }
 
 async fn on_other_method() -> Problem {
@@ -51,7 +55,7 @@ async fn on_nothing(method: Method, uri: Uri) -> Response {
     Problem::new(StatusCode::NOT_FOUND, "nothing here")
         .detail(format!(
             "{method} {path} is unknown; there are /values/<key>, /values/?prefix=, /stat/<key>, \
-             /store/<key>, /batch, /cluster, /metrics, /healthz and /readyz"
+             /store/<key>, /batch, /cluster, /events, /metrics, /healthz and /readyz"
         ))
         .into_response()
 }

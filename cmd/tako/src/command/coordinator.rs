@@ -4,6 +4,7 @@ use std::{path::PathBuf, process::ExitCode, sync::Arc};
 
 use clap::Args;
 use tako_coordinator::{Coordinator, CoordinatorOptions, Schedule, ScheduledBackups};
+use tako_gateway::{EventLog, event_routes};
 use tako_snapshot::{Store, StoreSettings};
 use tako_types::{SystemClock, config::Address};
 
@@ -44,7 +45,7 @@ pub(crate) struct CoordinatorArgs {
     port: Option<u16>,
 }
 
-pub(crate) async fn run(args: CoordinatorArgs) -> Result<ExitCode, Failure> {
+pub(crate) async fn run(args: CoordinatorArgs, events: Arc<EventLog>) -> Result<ExitCode, Failure> {
     let shutdown = signals::shutdown(args.process.stop_with_parent)?;
     // Taken now: one that comes while it starts must not end the process.
     let looks = signals::Looks::new()?;
@@ -52,6 +53,7 @@ pub(crate) async fn run(args: CoordinatorArgs) -> Result<ExitCode, Failure> {
     let network = Arc::new(GuardedTcp { insecure: args.process.insecure, ..GuardedTcp::default() });
     let var = args.process.folder()?;
     let mut options = CoordinatorOptions::new(args.id.as_str(), args.config.clone(), var, network);
+    options.more_routes = event_routes(events.clone(), args.id.as_str());
     options.bind = args.port.map(|port| {
         let configured = config.coordinators.get(&args.id);
         let host = configured.map_or("127.0.0.1", |address| address.host.as_str()).to_owned();
@@ -75,7 +77,11 @@ pub(crate) async fn run(args: CoordinatorArgs) -> Result<ExitCode, Failure> {
         () = shutdown.cancelled() => return Ok(ExitCode::SUCCESS),
     };
     looks.pass_to(coordinator.reload_handle());
-    coordinator.serve(shutdown.cancelled()).await;
+    let end = async {
+        shutdown.cancelled().await;
+        events.close();
+    };
+    coordinator.serve(end).await;
     tracing::info!("stopped");
     Ok(ExitCode::SUCCESS)
 }

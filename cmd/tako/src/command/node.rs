@@ -5,6 +5,7 @@
 use std::{process::ExitCode, sync::Arc, time::Duration};
 
 use clap::Args;
+use tako_gateway::EventLog;
 use tako_journal::{Blocking, FsDisk};
 use tako_node_core::node::{JOURNAL_FILE_BYTES, Node, NodeError, NodeOptions};
 use tako_snapshot::{Store, StoreSettings};
@@ -69,7 +70,7 @@ pub(crate) struct NodeArgs {
     accept_loss: bool,
 }
 
-pub(crate) async fn run(args: NodeArgs) -> Result<ExitCode, Failure> {
+pub(crate) async fn run(args: NodeArgs, events: Arc<EventLog>) -> Result<ExitCode, Failure> {
     let upkeep = LowPriority::start()?;
     let shutdown = signals::shutdown(args.process.stop_with_parent)?;
     let looks = signals::Looks::new()?;
@@ -109,7 +110,7 @@ pub(crate) async fn run(args: NodeArgs) -> Result<ExitCode, Failure> {
         }
     };
     tracing::info!(node = %id, %ways_in, "node listens");
-    ways_in.serve(&node.serving, &shutdown).await;
+    ways_in.serve(&node.serving, events, &shutdown).await;
     tracing::info!("draining for at most {:?}", args.drain_timeout);
     node.drain(args.drain_timeout).await;
     tracing::info!("stopped");

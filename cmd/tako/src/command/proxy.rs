@@ -3,6 +3,7 @@
 use std::{process::ExitCode, sync::Arc};
 
 use clap::Args;
+use tako_gateway::EventLog;
 use tako_journal::FsDisk;
 use tako_node_core::proxy::{Proxy, ProxyOptions};
 use tako_types::{NodeId, SystemClock};
@@ -49,7 +50,7 @@ pub(crate) struct ProxyArgs {
     memcached_port: Option<u16>,
 }
 
-pub(crate) async fn run(args: ProxyArgs) -> Result<ExitCode, Failure> {
+pub(crate) async fn run(args: ProxyArgs, events: Arc<EventLog>) -> Result<ExitCode, Failure> {
     let shutdown = signals::shutdown(args.process.stop_with_parent)?;
     let looks = signals::Looks::new()?;
     // First of all: a taken port needs no configuration to be told.
@@ -57,7 +58,7 @@ pub(crate) async fn run(args: ProxyArgs) -> Result<ExitCode, Failure> {
     let ways_in = WaysIn::open(&args.host, ports, args.process.insecure).await?;
     let options = ProxyOptions {
         id: NodeId::new(&args.id),
-        var: args.process.folder()?,
+        var: Some(args.process.folder()?),
         source: args.source.source(),
         clock: Arc::new(SystemClock),
         seed: seed(),
@@ -72,7 +73,7 @@ pub(crate) async fn run(args: ProxyArgs) -> Result<ExitCode, Failure> {
     };
     looks.pass_to(proxy.look.clone());
     tracing::info!(proxy = args.id, %ways_in, "proxy listens");
-    ways_in.serve(&proxy.serving, &shutdown).await;
+    ways_in.serve(&proxy.serving, events, &shutdown).await;
     proxy.stop().await;
     tracing::info!("stopped");
     Ok(ExitCode::SUCCESS)

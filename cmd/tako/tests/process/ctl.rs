@@ -1,11 +1,21 @@
 //! `tako ctl` on a cluster that serves.
 
-use std::fs;
+use std::{
+    fs,
+    io::{BufRead as _, BufReader},
+    process::{Command, Stdio},
+    sync::mpsc,
+    thread,
+    time::Duration,
+};
 
 use crate::{
     migrate::{must_serve, started, while_writing},
     support::{Cluster, free_port, json, must_get, must_put, wait_for},
 };
+
+/// What is awaited comes within this, or never.
+const PATIENCE: Duration = Duration::from_secs(60);
 
 fn nodes(cluster: &Cluster) -> Vec<String> {
     let seen = json(cluster.proxy, "/cluster").expect("it answers");
@@ -101,6 +111,54 @@ fn what_nodes_have_done_and_what_they_do_is_shown() {
     assert_eq!(code, Some(1), "{said}");
     let (code, said) = cluster.order(&["ctl", "stat", "n9"]);
     assert_eq!(code, Some(3), "{said}");
+}
+
+#[test]
+fn what_happened_is_told_by_all_and_followed_through_the_end_of_a_node_and_its_next_life() {
+    let mut cluster = started();
+    let parse = |text: &str| -> serde_json::Value { serde_json::from_str(text).expect(text) };
+    let said = cluster.must_order(&["ctl", "log", "--output", "json"]);
+    let events: Vec<_> = said.lines().map(parse).collect();
+    assert!(events.is_sorted_by_key(|event| event["at"].as_u64()), "{said}");
+    for process in ["c1", "n1", "n2", "n3"] {
+        assert!(events.iter().any(|event| event["process"] == process), "{process}: {said}");
+    }
+    let proxy = format!("127.0.0.1:{}", cluster.proxy);
+    let said = cluster.must_order(&["ctl", "log", "--at", &proxy]);
+    assert!(said.lines().all(|line| line.contains("  p1 ")) && !said.is_empty(), "{said}");
+    let said = cluster.must_order(&["ctl", "log", "n1", "--level", "error"]);
+    assert_eq!(said, "");
+    let (code, said) = cluster.order(&["ctl", "log", "n9"]);
+    assert_eq!(code, Some(3), "{said}");
+
+    let coordinator = format!("127.0.0.1:{}", cluster.coordinator);
+    let mut follower = Command::new(env!("CARGO_BIN_EXE_tako"))
+        .args(["ctl", "log", "n2", "--follow", "--output", "json", "-c", &coordinator])
+        .stdout(Stdio::piped())
+        .spawn()
+        .expect("it starts");
+    let lines = BufReader::new(follower.stdout.take().expect("piped")).lines();
+    let (sender, told) = mpsc::channel();
+    thread::spawn(move || lines.map_while(Result::ok).try_for_each(|line| sender.send(line)));
+    let until = |what: &str, holds: &dyn Fn(&serde_json::Value) -> bool| {
+        loop {
+            let line = told.recv_timeout(PATIENCE).unwrap_or_else(|_| panic!("never: {what}"));
+            let event = parse(&line);
+            if holds(&event) {
+                return event;
+            }
+        }
+    };
+    until("what it remembers", &|event| event["text"] == "node listens");
+    cluster.kill("n2");
+    until("it is away", &|event| event["text"].as_str().is_some_and(|it| it.contains("silent")));
+    cluster.start_by_hand("node", "n2");
+    let again = until("its next life", &|event| event["text"] == "node listens");
+    assert_eq!(again["process"], "n2");
+    follower.kill().expect("it runs");
+    follower.wait().expect("it ends");
+    let (code, said) = cluster.order(&["ctl", "log", "n2"]);
+    assert_eq!(code, Some(0), "{said}");
 }
 
 #[test]

@@ -5,6 +5,7 @@
 
 mod backup;
 mod check;
+mod client;
 mod configuration;
 mod crash;
 mod ctl;

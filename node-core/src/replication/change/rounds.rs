@@ -18,7 +18,6 @@ use super::super::{
     reason,
     write::OVERTAKEN,
 };
-use super::did_nothing;
 
 /// How long the other replicas are heard once a majority cannot be had any more: who refused all of
 /// them knows that nobody holds the record.
@@ -236,7 +235,7 @@ impl Serving {
                     tally.fail(&node);
                 }
                 Err(Halt::Failed(error)) => {
-                    said.may_be_held |= !did_nothing(&error);
+                    said.may_be_held |= !error.did_nothing();
                     tally.fail(&node);
                     said.failed = Some(error);
                 }

@@ -15,7 +15,7 @@ use tako_flatbuf::{PutOutcome, Record, Request, Response, RpcError};
 use tako_types::{ErrorKind, NodeId, Version, config::Published, limits::REQUEST_DEADLINE};
 use tokio::time::{Instant, sleep, timeout_at};
 
-use super::{OVERTAKEN, Stamp};
+use super::Stamp;
 use crate::{
     links::Links,
     replication::{
@@ -52,15 +52,21 @@ pub(in crate::replication) enum Placed {
     Promised(Version),
     /// A newer document demands other sets.
     Moved(Trace),
-    TooFew {
-        got: usize,
-        need: usize,
-        reason: String,
-        busy: bool,
-    },
+    /// Too few took it; what was sent may be sent again as it is.
+    TooFew(TooFew),
+    /// As many hold it, yet too few that judge, and something newer came meanwhile: see `write.rs`.
+    InDoubt(Count),
 }
 
-/// What a record whose key moved left behind.
+/// Why too few replicas took a record.
+pub(in crate::replication) struct TooFew {
+    pub(in crate::replication) count: Count,
+    pub(in crate::replication) reason: String,
+    pub(in crate::replication) busy: bool,
+    pub(in crate::replication) trace: Trace,
+}
+
+/// What a record that came to nothing left behind.
 #[derive(Debug, Clone, Copy)]
 pub(in crate::replication) enum Trace {
     /// No replica took it.
@@ -70,6 +76,32 @@ pub(in crate::replication) enum Trace {
     /// As before, and N−W+1 voters of each set took it: every write that was complete before this
     /// one began is older.
     Newest(Count),
+}
+
+impl Trace {
+    fn of(count: Count, may_be_held: bool, overtaken: bool, tally: &Tally<'_>) -> Self {
+        match may_be_held {
+            false => Self::None,
+            true if !overtaken && tally.knows_newest() => Self::Newest(count),
+            true => Self::Some(count),
+        }
+    }
+
+    /// What is known where as many held it before.
+    fn or_some(self, count: Count) -> Self {
+        match self {
+            Self::None => Self::Some(count),
+            known => known,
+        }
+    }
+}
+
+impl TooFew {
+    fn of(count: Count, error: Option<&RpcError>, trace: Trace) -> Self {
+        let busy = error.is_some_and(|error| error.kind == ErrorKind::Busy);
+        let reason = error.map_or_else(|| RECOVERING.to_owned(), reason);
+        Self { count, reason, busy, trace }
+    }
 }
 
 /// Acknowledgements that came, and how many are needed, in the set that is worst off.
@@ -108,19 +140,23 @@ impl Serving {
             let Count { got, need } = match (placed, held) {
                 // W showed the record meanwhile; see `write.rs`.
                 (Ok(Placed::Superseded(_)), Some(count)) if how.1 == Newer::Refuses => {
-                    return too_few(count.got, count.need, OVERTAKEN.to_owned(), false);
+                    return Placed::InDoubt(count);
                 }
-                (Ok(Placed::Promised(_)), Some(count)) => {
-                    return too_few(count.got, count.need, OVERTAKEN.to_owned(), false);
-                }
+                (Ok(Placed::Promised(_)), Some(count)) => return Placed::InDoubt(count),
                 (Ok(Placed::Moved(Trace::None)), Some(count)) => {
                     return Placed::Moved(Trace::Some(count));
+                }
+                (Ok(Placed::TooFew(few)), Some(count)) => {
+                    let trace = few.trace.or_some(count);
+                    return Placed::TooFew(TooFew { trace, ..few });
                 }
                 (Ok(placed), _) => return placed,
                 (Err(Unjudged(count)), _) => *held.insert(count),
             };
             let Some(pause) = pauses.next() else {
-                return too_few(got, need, RECOVERING.to_owned(), false);
+                let count = Count { got, need };
+                let (reason, trace) = (RECOVERING.to_owned(), Trace::Some(count));
+                return Placed::TooFew(TooFew { count, reason, busy: false, trace });
             };
             sleep(pause).await;
         }
@@ -150,12 +186,15 @@ impl Serving {
                     Placed::Promised(version)
                 }
                 Ok(Response::Put(PutOutcome::Promised { .. })) => {
-                    too_few(0, 1, reason(&under_promise()), true)
+                    let count = Count { got: 0, need: 1 };
+                    Placed::TooFew(TooFew::of(count, Some(&under_promise()), Trace::None))
                 }
                 Ok(_) => return Err(Unjudged(Count { got: 1, need: 1 })),
                 Err(Halt::Moved) => Placed::Moved(Trace::None),
                 Err(Halt::Failed(error)) => {
-                    too_few(0, 1, reason(&error), error.kind == ErrorKind::Busy)
+                    let count = Count { got: 0, need: 1 };
+                    let trace = if error.did_nothing() { Trace::None } else { Trace::Some(count) };
+                    Placed::TooFew(TooFew::of(count, Some(&error), trace))
                 }
             };
             return Ok(placed);
@@ -199,7 +238,7 @@ impl Serving {
                     return Ok(Placed::Moved(trace));
                 }
                 Err(Halt::Failed(error)) => {
-                    taken |= may_have_taken(&error);
+                    taken |= !error.did_nothing();
                     tally.fail(&node);
                     last_error = Some(error);
                 }
@@ -229,9 +268,10 @@ impl Serving {
         if tally.lacks_judges() {
             return Err(Unjudged(Count { got, need }));
         }
-        let busy = last_error.as_ref().is_some_and(|error| error.kind == ErrorKind::Busy);
-        let reason = last_error.map_or_else(|| RECOVERING.to_owned(), |e| reason(&e));
-        Ok(too_few(got, need, reason, busy))
+        let count = Count { got, need };
+        // Whom nobody heard yet may still take it.
+        let trace = Trace::of(count, taken || !answers.is_empty(), winner.is_some(), &tally);
+        Ok(Placed::TooFew(TooFew::of(count, last_error.as_ref(), trace)))
     }
 
     async fn rest_behind(&self, mut answers: Answers) {
@@ -269,27 +309,11 @@ async fn hear_rest(
             }
             Ok(PutOutcome::Superseded { .. }) => overtaken = true,
             Ok(PutOutcome::Promised { .. }) | Err(Halt::Moved) => {}
-            Err(Halt::Failed(error)) => taken |= may_have_taken(&error),
+            Err(Halt::Failed(error)) => taken |= !error.did_nothing(),
         }
     }
     let (got, need) = tally.progress();
-    let count = Count { got, need };
-    if !taken && answers.is_empty() {
-        Trace::None
-    } else if !overtaken && tally.knows_newest() {
-        Trace::Newest(count)
-    } else {
-        Trace::Some(count)
-    }
-}
-
-/// Whether a replica that failed like this may hold the record all the same.
-fn may_have_taken(error: &RpcError) -> bool {
-    error.kind != ErrorKind::StaleEpoch
-}
-
-fn too_few(got: usize, need: usize, reason: String, busy: bool) -> Placed {
-    Placed::TooFew { got, need, reason, busy }
+    Trace::of(Count { got, need }, taken || !answers.is_empty(), overtaken, &tally)
 }
 
 /// A write that must keep its version met a promise above it; it ends within seconds as a rule.

@@ -137,7 +137,7 @@ impl World {
             while !dead.is_cancelled() {
                 let options = ProxyOptions {
                     id: NodeId::new(&id),
-                    var: PathBuf::from("/var"),
+                    var: Some(PathBuf::from("/var")),
                     source: world.inner.coordinators.source(),
                     clock: Arc::new(SimClock::new(world.inner.began)),
                     seed: world.inner.chance.lock().part(&format!("{id} {life}")).number(),

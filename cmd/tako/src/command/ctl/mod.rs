@@ -4,6 +4,7 @@ mod attach;
 mod detach;
 mod layout;
 mod locate;
+mod log;
 mod ls;
 mod replace;
 mod restore;
@@ -30,6 +31,7 @@ Examples:
   tako ctl replace n3 10.0.0.9:5711:4711          the same node on another machine
   tako ctl status                                 how all nodes are
   tako ctl top                                    what they do now
+  tako ctl log --follow                           what happens, at all of them
   tako ctl ls users/                              which keys begin so
   tako ctl locate users/1                         where a key lives
   tako ctl safe-to-stop n3 && systemctl stop tako
@@ -57,6 +59,8 @@ enum CtlCommand {
     Stat(stat::StatArgs),
     /// Show what nodes do now, again and again
     Top(stat::TopArgs),
+    /// Show what happened, and follow it
+    Log(log::LogArgs),
     /// Print a value
     Get(value::GetArgs),
     /// Write a value
@@ -87,6 +91,7 @@ pub(crate) async fn run(args: CtlArgs) -> Result<ExitCode, Failure> {
         CtlCommand::Status(args) => status::run(args).await,
         CtlCommand::Stat(args) => stat::stat(args).await,
         CtlCommand::Top(args) => stat::top(args).await,
+        CtlCommand::Log(args) => log::run(args).await,
         CtlCommand::Get(args) => value::get(args).await,
         CtlCommand::Put(args) => value::put(args).await,
         CtlCommand::Delete(args) => value::delete(args).await,

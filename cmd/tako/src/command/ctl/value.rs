@@ -194,11 +194,11 @@ impl AtUrl {
     }
 }
 
-/// It may have been begun: for a write the outcome is unknown, and a retry is safe.
+/// It may have been begun: for a write the outcome is unknown.
 fn unanswered(url: &str, error: &reqwest::Error) -> Failure {
     let why = reason(error);
     Failure::unavailable(format!(
-        "{url}: {why}; whether a write was made is unknown, a retry is safe"
+        "{url}: {why}; whether a write was made is unknown, read it before going on"
     ))
 }
 
