@@ -12,11 +12,15 @@ use std::{
 
 use bytes::Bytes;
 use futures::FutureExt;
-use tako_types::merge_order;
+use tako_types::{
+    Version,
+    limits::{DOTS_MAX, SIBLINGS_MAX},
+    merge_order,
+};
 use tokio::io::{AsyncRead, ReadBuf};
 
 use crate::{
-    Record,
+    Record, Siblings, StoreOrder,
     frame::{self, PREFIX_BYTES},
     merge, merge_encoded,
     message::{decode_request, decode_response, encode_request, encode_response},
@@ -164,6 +168,30 @@ pub fn record(bytes: &[u8]) {
         // The checksum speaks of every field: none other fits this content.
         assert_eq!(Record::decode(bytes).is_ok(), record.crc() == read.crc());
         assert!(!record.is_live_at(u64::MAX) || record.head().expires_at_micros == 0);
+    }
+}
+
+/// What the values of `/store` hold, and an order to change them; what is taken must encode again and
+/// read back, and takes no more memory than a small multiple of what came.
+///
+/// # Panics
+/// When that does not hold.
+pub fn siblings(bytes: &[u8]) {
+    let came = Bytes::copy_from_slice(bytes);
+    let limit = HEAD_BYTES_USUAL + GROWTH_MAX * bytes.len();
+    if let Ok(siblings) = Siblings::decode(&came) {
+        let again = siblings.encode();
+        assert!(again.len() <= limit, "{} bytes out of {}", again.len(), bytes.len());
+        assert_eq!(Siblings::decode(&again).as_ref(), Ok(&siblings));
+        assert!(siblings.0.len() <= SIBLINGS_MAX);
+    }
+    if let Ok(order) = StoreOrder::decode(&came) {
+        let again = order.encode();
+        assert!(again.len() <= limit, "{} bytes out of {}", again.len(), bytes.len());
+        assert_eq!(StoreOrder::decode(&again).as_ref(), Ok(&order));
+        assert!(order.seen.dots.len() <= DOTS_MAX);
+        let newer = Version { micros: u64::MAX, origin: u64::MAX };
+        assert!(order.seen.with(newer).covers(newer));
     }
 }
 

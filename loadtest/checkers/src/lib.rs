@@ -14,11 +14,12 @@
 //!
 //! ```text
 //! history, dumps ─► keys (one view per key) ─► fresh, monotonic, rise, gone, kept, agree
-//!                                           └► linear
+//!                                           └► linear, between
 //!                                              report ◄─ check_all
 //! ```
 
 mod agree;
+mod between;
 mod dump;
 mod floors;
 mod fresh;
@@ -35,6 +36,7 @@ mod rise;
 mod violation;
 
 pub use agree::replicas_agree;
+pub use between::nothing_lies_between;
 pub use dump::{Answer, Dump};
 pub use fresh::reads_are_fresh;
 pub use gone::nothing_returns;

@@ -4,7 +4,8 @@ use std::fmt;
 
 use crate::{
     Dump, History, Kind, Verdict, Violation, acks_rise, linearizable, nothing_is_lost,
-    nothing_returns, reads_are_fresh, reads_are_monotonic, rebuilt_from_store, replicas_agree,
+    nothing_lies_between, nothing_returns, reads_are_fresh, reads_are_monotonic,
+    rebuilt_from_store, replicas_agree,
 };
 
 /// What is known about a run beside its history.
@@ -117,6 +118,10 @@ pub fn check_all(
     let from_store =
         rebuilt.map(|(dump, cutoff)| rebuilt_from_store(history, dump, cutoff, options));
     checks.push(Check { name: "rebuilt_from_store", verdict: from_store.unwrap_or_default() });
+    checks.push(Check {
+        name: "nothing_lies_between",
+        verdict: nothing_lies_between(history, options),
+    });
     checks.push(Check { name: "linearizable", verdict: linearizable(history, options) });
     Report { checks }
 }

@@ -31,6 +31,8 @@ pub enum Kind {
     Disagree,
     /// Journal entries are uncovered after quiet.
     Uncovered,
+    /// A conditional write missed one that was acknowledged below it.
+    Missed,
     /// No order of the operations explains the answers.
     NotLinearizable,
 }
@@ -48,6 +50,7 @@ impl Kind {
             Self::Lost => "acknowledged write lost",
             Self::Disagree => "replicas disagree",
             Self::Uncovered => "tail not empty",
+            Self::Missed => "a change missed a write below it",
             Self::NotLinearizable => "not linearizable",
         }
     }

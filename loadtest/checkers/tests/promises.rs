@@ -5,8 +5,8 @@ mod support;
 use support::*;
 use tako_checkers::{
     History, HistoryError, Kind, Op, Operation, Options, Outcome, Seen, Verdict, Version,
-    acks_rise, check_all, linearizable, nothing_is_lost, nothing_returns, reads_are_fresh,
-    reads_are_monotonic, rebuilt_from_store, replicas_agree,
+    acks_rise, check_all, linearizable, nothing_is_lost, nothing_lies_between, nothing_returns,
+    reads_are_fresh, reads_are_monotonic, rebuilt_from_store, replicas_agree,
 };
 
 fn options() -> Options {
@@ -420,6 +420,7 @@ fn a_report_shows_which_checks_looked_at_nothing() {
         "nothing_is_lost",
         "replicas_agree",
         "rebuilt_from_store",
+        "nothing_lies_between",
         "linearizable",
     ];
     assert_eq!(idle, expected);
@@ -458,4 +459,44 @@ fn a_line_that_is_no_operation_is_named() {
     let error = History::read(long.as_slice()).expect_err("long");
     assert!(matches!(error, HistoryError::TooLong { line: 1 }), "{error}");
     assert_eq!(Version::new(7, 255).to_string(), "7-ff");
+}
+
+fn between(operations: impl IntoIterator<Item = Operation>) -> Verdict {
+    nothing_lies_between(&history(operations), &options())
+}
+
+#[test]
+fn a_change_saw_what_was_acknowledged_below_it() {
+    passes(&between([put(0, 10, 1, 5), cas(20, 30, Some(1), Some(2), 25)]));
+    // Above it, whenever it came.
+    passes(&between([put(0, 10, 1, 5), put(15, 20, 3, 40), cas(20, 30, Some(1), Some(2), 25)]));
+    // By one of three: it need not be seen.
+    let alone = at_level(put(15, 20, 3, 20), 1);
+    passes(&between([put(0, 10, 1, 5), alone, cas(20, 30, Some(1), Some(2), 25)]));
+    passes(&between([put(0, 10, 1, 5), delete(11, 12, 9), cas(20, 30, None, Some(2), 25)]));
+}
+
+#[test]
+fn a_write_that_was_acknowledged_between_what_a_change_saw_and_its_own_is_missed() {
+    let verdict =
+        between([put(0, 10, 1, 5), put(15, 40, 3, 20), cas(20, 30, Some(1), Some(2), 25)]);
+    fails(&verdict, Kind::Missed, "saw value 1, and missed 20-1", &[1, 2]);
+    let verdict =
+        between([put(0, 10, 1, 5), delete(15, 40, 20), cas(20, 30, Some(1), Some(2), 25)]);
+    fails(&verdict, Kind::Missed, "missed 20-1", &[1, 2]);
+    let verdict = between([put(0, 10, 1, 5), cas(20, 30, None, Some(2), 25)]);
+    fails(&verdict, Kind::Missed, "saw nothing, and missed 5-1", &[0, 1]);
+}
+
+#[test]
+fn a_change_that_saw_nothing_is_not_blamed_where_the_value_may_have_gone() {
+    let gone = operation(11, None, Op::Delete { w: 2, timestamp: None }, Outcome::Unknown);
+    passes(&between([put(0, 10, 1, 5), gone, cas(20, 30, None, Some(2), 25)]));
+    let ending = operation(
+        0,
+        Some(10),
+        Op::Put { value: 1, w: 2, expires_at: Some(15), expires_by: None, timestamp: None },
+        Outcome::Acked { version: v(5) },
+    );
+    passes(&between([ending, cas(20, 30, None, Some(2), 25)]));
 }

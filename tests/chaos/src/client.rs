@@ -3,9 +3,9 @@
 //! Invariant: an outcome is `Unknown` wherever docs/http.md does not say that nothing was stored:
 //! after a 503, a broken connection, or no answer in time.
 
-use std::time::Duration;
+use std::{collections::BTreeMap, time::Duration};
 
-use tako_checkers::{Op, Operation, Outcome, Version};
+use tako_checkers::{Op, Operation, Outcome, Seen, Version};
 use tokio::time::{Instant, sleep};
 
 use crate::{
@@ -18,6 +18,8 @@ use crate::{
 const PATIENCE: Duration = Duration::from_secs(12);
 /// Longest time between two requests of one client.
 const THINK: Duration = Duration::from_millis(25);
+/// Share of the requests that are for keys which are changed under conditions.
+const CHANGES: f64 = 0.3;
 /// What follows the value's number, at most.
 const PADDING_MAX: usize = 6_000;
 /// How far back a client's own timestamp lies at most. The grace of tombstones is longer than
@@ -31,6 +33,8 @@ pub struct Habits {
     pub targets: Vec<String>,
     /// Their names.
     pub keys: Vec<String>,
+    /// Those of keys that are only read, and changed under conditions.
+    pub changed: Vec<String>,
     /// Replicas.
     pub n: usize,
     /// The usual levels.
@@ -47,14 +51,101 @@ pub fn key_names(count: usize) -> Vec<String> {
     (0..count).map(|n| format!("k{n}")).collect()
 }
 
+/// The names of so many keys that are only changed under conditions.
+#[must_use]
+pub fn changed_names(count: usize) -> Vec<String> {
+    (0..count).map(|n| format!("c{n}")).collect()
+}
+
+/// What a client knows of a key that it wants to change: value and version; `None`: that there is none.
+type Known = BTreeMap<String, Option<(u64, Version)>>;
+
 /// One client, until `until`.
 pub async fn run(habits: Habits, notes: Notes, id: u32, mut chance: Chance, until: Instant) {
     let mut lines: Vec<Http> = habits.targets.iter().map(|target| Http::new(target)).collect();
+    let mut known = Known::new();
     while Instant::now() < until {
         sleep(chance.time(Duration::ZERO, THINK)).await;
         let at = chance.below(lines.len());
+        if chance.yes(CHANGES)
+            && let Some(key) = chance.pick(&habits.changed).cloned()
+        {
+            let line = &mut lines[at];
+            change(&habits, &notes, id, &mut chance, line, (&key, &mut known)).await;
+            continue;
+        }
         let Some(key) = chance.pick(&habits.keys).cloned() else { return };
         request(&habits, &notes, id, &mut chance, &mut lines[at], &key).await;
+    }
+}
+
+/// Reads a key, or writes or deletes it where it still has what this client knows of it.
+async fn change(
+    habits: &Habits,
+    notes: &Notes,
+    client: u32,
+    chance: &mut Chance,
+    line: &mut Http,
+    (key, known): (&str, &mut Known),
+) {
+    let path = format!("/values/{key}");
+    let Some(expected) = known.get(key).copied().filter(|_| chance.yes(0.6)) else {
+        match read(notes, client, habits.n, habits.r, key, line, &path).await {
+            Outcome::Found { value, version } => {
+                known.insert(key.to_owned(), Some((value, version)));
+            }
+            Outcome::Absent { .. } => drop(known.insert(key.to_owned(), None)),
+            _ => {}
+        }
+        return;
+    };
+    // Where there is none, to delete it would say nothing.
+    let new = (expected.is_none() || chance.yes(0.85)).then(|| notes.value());
+    let method = if new.is_some() { "PUT" } else { "DELETE" };
+    let header = match expected {
+        Some((_, Version { micros, origin })) => {
+            ("if-match", format!("\"{micros}-{origin:016x}\""))
+        }
+        None => ("if-none-match", "*".to_owned()),
+    };
+    let body = new.map_or_else(String::new, |value| format!("{value}:"));
+    let invoked_at = notes.micros();
+    let outcome = match line.ask(method, &path, &[header], body.as_bytes(), PATIENCE).await {
+        Ok(answer) => changed(notes, &answer),
+        Err(Failed::NotSent(_)) => Outcome::Refused,
+        Err(Failed::Sent(_)) => Outcome::Unknown,
+    };
+    match (&outcome, new) {
+        (Outcome::Applied { version }, new) => {
+            known.insert(key.to_owned(), new.map(|value| (value, *version)));
+        }
+        // Else it would try what it knows again and again.
+        (Outcome::Mismatch { .. } | Outcome::Unknown, _) => drop(known.remove(key)),
+        _ => {}
+    }
+    let expected = expected.map(|(value, _)| value);
+    notes.push(Operation {
+        client,
+        key: key.to_owned(),
+        n: count(habits.n),
+        invoked_at,
+        returned_at: Some(notes.micros()),
+        op: Op::Cas { expected, new, w: count(habits.w), expires_at: None },
+        outcome,
+    });
+}
+
+/// What docs/http.md says of the answer to a write under a condition.
+fn changed(notes: &Notes, answer: &Answer) -> Outcome {
+    match (answer.status, version(answer)) {
+        (200 | 204, Some(version)) => Outcome::Applied { version },
+        (412, _) => Outcome::Mismatch { seen: Seen::Untold },
+        (503, _) if answer.text().contains("nothing was changed") => Outcome::Refused,
+        (503, _) if answer.text().contains("\"outcome unknown\"") => Outcome::Unknown,
+        (status, _) => {
+            notes.odd(format!("a change was answered {status}: {}", answer.text()));
+            Outcome::Unknown
+        }
     }
 }
 

@@ -28,6 +28,8 @@ const GRACE: Duration = Duration::from_secs(40);
 const STAMP_SLACK: Duration = Duration::from_secs(30);
 const CLIENTS: u32 = 8;
 const KEYS: usize = 24;
+/// Few: clients must meet.
+const CHANGED: usize = 4;
 
 /// What to run.
 #[derive(Debug, Clone)]
@@ -147,7 +149,8 @@ async fn go(
     notes: &Notes,
     outcome: &mut Outcome,
 ) -> anyhow::Result<()> {
-    let keys = client::key_names(KEYS);
+    let (plain, changed) = (client::key_names(KEYS), client::changed_names(CHANGED));
+    let keys = [plain.clone(), changed.clone()].concat();
     cluster.start_all().await?;
     cluster.ready(SETTLE).await.context("at the start")?;
     let habits = Habits {
@@ -157,7 +160,8 @@ async fn go(
             .iter()
             .flat_map(|node| [node.http.clone(), cluster.proxy.http.clone()])
             .collect(),
-        keys: keys.clone(),
+        keys: plain,
+        changed,
         n: order.nodes,
         r: cluster.r(),
         w: cluster.w(),

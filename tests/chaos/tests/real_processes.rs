@@ -45,6 +45,8 @@ fn killed_stopped_and_cut_off_processes_lose_nothing_and_revive_nothing() {
     let said = chaos(&["--seed", "1", "--minutes", "0.3", "--faults", "kill,stop,cut", "-v"]);
     assert!(number(&said, "answers", "Acked") > 100, "hardly a write was acknowledged:\n{said}");
     assert!(number(&said, "answers", "Found") > 100, "hardly a read was answered:\n{said}");
+    assert!(number(&said, "answers", "Applied") > 20, "hardly a change was made:\n{said}");
+    assert!(number(&said, "checked", "linearizable") > 0, "no change was judged:\n{said}");
     assert!(number(&said, "faults", "kill -9") > 0, "nothing was killed:\n{said}");
     assert!(number(&said, "checked", "nothing_is_lost") > 0, "nothing was compared:\n{said}");
 }

@@ -31,6 +31,9 @@ pub const TARGETS: &[Target] = &[
     Target { name: "identity", holds: tako_journal::fuzz::identity },
     Target { name: "http_request", holds: tako_gateway::fuzz::http_request },
     Target { name: "memcached", holds: tako_gateway::memcached_fuzz::connection },
+    Target { name: "siblings", holds: tako_flatbuf::fuzz::siblings },
+    Target { name: "store_context", holds: tako_gateway::fuzz::store_context },
+    Target { name: "batch_line", holds: tako_gateway::fuzz::batch_line },
     Target { name: "history", holds: tako_checkers::fuzz::history },
 ];
 

@@ -72,5 +72,5 @@ macro_rules! replayed {
 
 replayed! {
     frame stream record configuration quantity published snapshot_row journal_file journal_folder
-    identity http_request memcached history
+    identity http_request memcached siblings store_context batch_line history
 }

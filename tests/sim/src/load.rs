@@ -29,11 +29,23 @@ pub struct KeyUse {
     pub stamped: bool,
     /// Deletes and values with a time to live.
     pub removed: bool,
-    /// Nothing but reads and changes under conditions.
-    pub changed: bool,
+    /// Changes under conditions.
+    pub changed: Changed,
 }
 
-/// Keys that are only changed under conditions, besides the others.
+/// How far a key is changed under conditions.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Changed {
+    /// Not at all.
+    No,
+    /// By half of its writes: the others are plain ones.
+    Half,
+    /// By all of its writes.
+    Only,
+}
+
+/// Keys that are only changed under conditions, besides the others; and as many that are written plainly
+/// as well.
 const CHANGED: usize = 2;
 
 /// What key names end with: bytes that are written as escapes, and slashes that stay.
@@ -60,12 +72,13 @@ pub fn keys(count: usize, tombstones_stay: bool) -> Vec<KeyUse> {
             name: format!("k{n}{}", ENDINGS[n % ENDINGS.len()]),
             stamped: stamped || tombstones_stay,
             removed: !stamped || tombstones_stay,
-            changed: false,
+            changed: Changed::No,
         }
     };
-    let changed =
-        |n| KeyUse { name: format!("c{n}"), stamped: false, removed: true, changed: true };
-    (0..count).map(key).chain((0..CHANGED).map(changed)).collect()
+    let changed = |name: String, changed| KeyUse { name, stamped: false, removed: true, changed };
+    let only = (0..CHANGED).map(|n| changed(format!("c{n}"), Changed::Only));
+    let half = (0..CHANGED).map(|n| changed(format!("m{n}"), Changed::Half));
+    (0..count).map(key).chain(only).chain(half).collect()
 }
 
 /// The key of that name, as stored.
@@ -196,7 +209,12 @@ impl Given {
         if chance.yes(0.5) {
             return if chance.yes(0.06) { Ask::Head } else { Ask::Get };
         }
-        if key.changed {
+        let changes = match key.changed {
+            Changed::No => false,
+            Changed::Half => chance.yes(0.5),
+            Changed::Only => true,
+        };
+        if changes {
             return self.change(chance, known);
         }
         let timestamp = (key.stamped && chance.yes(0.35))
@@ -260,12 +278,12 @@ mod tests {
         assert_eq!(stored("k5%FF%00%0A").key().bytes().as_ref(), b"k5\xff\0\n");
         let names: BTreeSet<Bytes> =
             keys(16, false).iter().map(|key| stored(&key.name).key().bytes().clone()).collect();
-        assert_eq!(names.len(), 16 + CHANGED);
+        assert_eq!(names.len(), 16 + 2 * CHANGED);
     }
 
     #[test]
     fn keys_with_timestamps_are_not_removed_unless_tombstones_stay() {
-        let plain = |stay| keys(8, stay).into_iter().filter(|key| !key.changed);
+        let plain = |stay| keys(8, stay).into_iter().filter(|key| key.changed == Changed::No);
         assert!(plain(false).all(|key| key.stamped != key.removed));
         assert!(plain(true).all(|key| key.stamped && key.removed));
     }

@@ -2,7 +2,11 @@
 //!
 //! Also for commands, which ask before they order.
 
-use std::{collections::BTreeMap, sync::Arc, time::Duration};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::Arc,
+    time::Duration,
+};
 
 use futures::{StreamExt, future::join_all, stream};
 use tako_flatbuf::{Network, PeerOptions, Peers, Request, Response, RpcError, Standing};
@@ -43,9 +47,6 @@ pub fn is_foreign(standing: &Standing, cluster: Option<ClusterId>) -> bool {
 /// How long one node is asked where it stands: a few pages, each with a deadline of its own. Orders
 /// to a coordinator wait meanwhile.
 const STANDING_MAX: Duration = Duration::from_secs(10);
-/// Steps asked for at once: each keeps all replicas of its partition busy, and requests go on
-/// meanwhile.
-const STEPS_AT_ONCE: usize = 2;
 /// After a step the requests have the processors to themselves for three times as long as it took, up
 /// to this: a step that took longer waited for the store rather than kept anybody busy.
 const REST_MAX: Duration = Duration::from_millis(75);
@@ -116,8 +117,9 @@ impl Nodes {
     /// wait drops it.
     pub async fn steps(&self, document: &Published, steps: BTreeMap<PartitionId, Vec<NodeId>>) {
         let number = document.epoch.number;
+        let at_once = at_once(&steps);
         stream::iter(steps)
-            .for_each_concurrent(STEPS_AT_ONCE, async |(partition, by)| {
+            .for_each_concurrent(at_once, async |(partition, by)| {
                 let begun = Instant::now();
                 for node in rendezvous(partition, &by) {
                     let Some(target) = document.node(node) else { continue };
@@ -134,6 +136,14 @@ impl Nodes {
             })
             .await;
     }
+}
+
+/// Steps asked for at one time: each keeps all replicas of its partition busy, and requests go on
+/// meanwhile. So as many as there are sets of replicas: a node has one to take, in a cluster of any size.
+fn at_once(steps: &BTreeMap<PartitionId, Vec<NodeId>>) -> usize {
+    let nodes: BTreeSet<&NodeId> = steps.values().flatten().collect();
+    let replicas = steps.values().map(Vec::len).max().unwrap_or(0);
+    (nodes.len() / replicas.max(1)).max(1)
 }
 
 /// The RPC addresses of the nodes of both deployments.

@@ -90,10 +90,10 @@ struct Item {
 }
 
 /// One item as a request.
-struct Asked {
-    key: Vec<u8>,
-    writes: bool,
-    request: Request<Body>,
+pub(super) struct Asked {
+    pub(super) key: Vec<u8>,
+    pub(super) writes: bool,
+    pub(super) request: Request<Body>,
 }
 
 struct Answered {
@@ -177,7 +177,7 @@ impl Batch {
 }
 
 /// What an item asks for.
-fn item_of(line: &[u8]) -> Result<Asked, String> {
+pub(super) fn item_of(line: &[u8]) -> Result<Asked, String> {
     let value: Value =
         serde_json::from_slice(line).map_err(|error| format!("this is no JSON: {error}"))?;
     let Value::Object(mut fields) = value else {

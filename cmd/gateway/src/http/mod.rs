@@ -4,6 +4,7 @@ mod batch;
 mod body;
 mod cluster;
 mod events;
+pub mod fuzz;
 mod key;
 mod listing;
 mod metrics;
@@ -20,8 +21,8 @@ use axum::{
     routing::{any, get},
 };
 
+pub use self::events::event_routes;
 use self::problem::Problem;
-pub use self::{events::event_routes, values::fuzz};
 use crate::Gateway;
 
 /// All routes of a node or proxy.

@@ -6,7 +6,7 @@
 //! replica's that makes the change (node-core, `replication/change/siblings.rs`). Values here and those
 //! of `/values/` never mix.
 
-mod context;
+pub(super) mod context;
 
 use std::sync::Arc;
 

@@ -1,7 +1,7 @@
 //! `/values/<key>` and `/stat/<key>`: the old Tako's interface, mended.
 
 mod conditions;
-pub mod fuzz;
+pub(super) mod fuzz;
 
 use std::{
     fmt::Write as _,

@@ -168,6 +168,12 @@ fn values_are_read_and_written_by_hand_at_any_node_that_serves() {
     let version = cluster.must_order(&["ctl", "put", awkward, "by hand"]);
     assert!(version.trim().parse::<tako_types::Version>().is_ok(), "{version}");
     assert_eq!(cluster.must_order(&["ctl", "get", awkward]), "by hand");
+    let told = cluster.must_order(&["ctl", "get", awkward, "--output", "json"]);
+    let told: serde_json::Value = serde_json::from_str(&told).expect(&told);
+    assert_eq!((&told["value"], &told["version"]), (&"by hand".into(), &version.trim().into()));
+    let again = cluster.must_order(&["ctl", "put", awkward, "by hand", "--output", "json"]);
+    let again: serde_json::Value = serde_json::from_str(&again).expect(&again);
+    assert!(told["timestamp"].as_u64() < again["timestamp"].as_u64(), "{again}");
     assert_eq!(must_get(cluster.proxy, "a%20b/c%252F%2B%3F%23%C3%A9").as_deref(), Some("by hand"));
     let file = cluster.var().join("some-file");
     fs::write(&file, "of a file").expect("written");

@@ -30,13 +30,15 @@ use crate::{
 const PROMISE_WAIT_MS: u64 = 1_000;
 const RECOVERING: &str = "too many replicas are recovering";
 /// Pauses before a record that W hold is sent again to replicas that do not judge yet. It takes a
-/// replica the opening of a view to come so far, after a start or a document that asks for one.
-const UNJUDGED_PAUSES: [Duration; 5] = [
+/// replica the opening of a view to come so far, after a start or a document that asks for one: that is
+/// of all its partitions, beside steps, on a disk that may be busy with what was written before.
+const UNJUDGED_PAUSES: [Duration; 6] = [
     Duration::from_millis(50),
     Duration::from_millis(100),
     Duration::from_millis(200),
     Duration::from_millis(400),
     Duration::from_millis(800),
+    Duration::from_millis(1_600),
 ];
 /// How long the other replicas are heard once one said that the key moved: one that lives has
 /// synced by then, or refused. What stays unknown may cost the write its answer, no more.

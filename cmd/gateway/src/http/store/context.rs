@@ -15,7 +15,7 @@ const CRC_BYTES: usize = 4;
 const HEAD_BYTES: usize = 1 + 8 + 16 + 1;
 const DOT_BYTES: usize = 16;
 
-pub(super) fn encode(seen: &Seen, key: &StoredKey) -> String {
+pub(in crate::http) fn encode(seen: &Seen, key: &StoredKey) -> String {
     let mut out = Vec::with_capacity(HEAD_BYTES + DOT_BYTES * seen.dots.len() + CRC_BYTES);
     out.put_u8(FORMAT);
     out.put_u64(key.digest());
@@ -30,7 +30,7 @@ pub(super) fn encode(seen: &Seen, key: &StoredKey) -> String {
     BASE64_URL_SAFE_NO_PAD.encode(out)
 }
 
-pub(super) fn decode(text: &[u8], key: &StoredKey) -> Result<Seen, &'static str> {
+pub(in crate::http) fn decode(text: &[u8], key: &StoredKey) -> Result<Seen, &'static str> {
     let bytes = BASE64_URL_SAFE_NO_PAD.decode(text.trim_ascii());
     let bytes = bytes.map_err(|_| "the context is not one that was given: it is no base64url")?;
     let Some((mut body, crc)) = bytes.split_last_chunk::<CRC_BYTES>() else {

@@ -8,16 +8,17 @@ use std::{
     time::Duration,
 };
 
+use base64::{Engine as _, prelude::BASE64_STANDARD};
 use clap::Args;
 use reqwest::{Method, RequestBuilder, Response, StatusCode};
-use serde_json::Value;
+use serde_json::{Value, json};
 use tako_types::ErrorKind;
 
 use crate::{
     command::{
         coordinators::{CoordinatorsArgs, http_client, reason},
         migrate::CommonArgs,
-        output::{Output, print},
+        output::{Output, print, print_json},
     },
     failure::Failure,
 };
@@ -32,6 +33,7 @@ Examples:
   tako ctl get users/1                            the value as it is, to standard output
   tako ctl get users/1 > file
   tako ctl get users/1 --url http://proxy:8080    from there, without asking a coordinator
+  tako ctl get users/1 --output json              with its version
 
 Exit code 3: there is no such value, and that is known.")]
 pub(super) struct GetArgs {
@@ -76,6 +78,9 @@ struct AtArgs {
     /// The key as it is, without escapes
     #[arg(value_name = "KEY")]
     key: String,
+    /// Form of what is printed: as JSON, version and time of the write beside a value
+    #[arg(long, value_enum, default_value_t = Output::Text)]
+    output: Output,
     #[command(flatten)]
     url: AtUrl,
 }
@@ -92,7 +97,17 @@ pub(super) struct AtUrl {
 
 pub(super) async fn get(args: GetArgs) -> Result<ExitCode, Failure> {
     let answer = args.at.ask(Method::GET, |request| request).await?;
+    let mut told = args.at.told(&answer);
+    told["content_type"] = header(&answer, "content-type").into();
     let bytes = answer.bytes().await.map_err(|error| Failure::unavailable(reason(&error)))?;
+    if args.at.output == Output::Json {
+        match std::str::from_utf8(&bytes) {
+            Ok(text) => told["value"] = text.into(),
+            Err(_) => told["value_base64"] = BASE64_STANDARD.encode(&bytes).into(),
+        }
+        print_json(&told)?;
+        return Ok(ExitCode::SUCCESS);
+    }
     let mut out = io::stdout();
     out.write_all(&bytes)
         .and_then(|()| out.flush())
@@ -116,24 +131,38 @@ pub(super) async fn put(args: PutArgs) -> Result<ExitCode, Failure> {
         Some(ttl) => request.header("x-tako-ttl", ttl).body(value.clone()),
         None => request.body(value.clone()),
     };
-    let answer = args.at.ask(Method::PUT, with).await?;
-    print(&version(&answer))?;
-    Ok(ExitCode::SUCCESS)
+    args.at.written(&args.at.ask(Method::PUT, with).await?)
 }
 
 pub(super) async fn delete(args: DeleteArgs) -> Result<ExitCode, Failure> {
-    let answer = args.at.ask(Method::DELETE, |request| request).await?;
-    print(&version(&answer))?;
-    Ok(ExitCode::SUCCESS)
+    args.at.written(&args.at.ask(Method::DELETE, |request| request).await?)
 }
 
-/// The version that was written, as its ETag.
-fn version(answer: &Response) -> String {
-    let etag = answer.headers().get("etag").and_then(|etag| etag.to_str().ok());
-    etag.unwrap_or_default().trim_matches('"').to_owned()
+fn header<'a>(answer: &'a Response, name: &str) -> &'a str {
+    answer.headers().get(name).and_then(|value| value.to_str().ok()).unwrap_or_default()
+}
+
+/// The version of an answer, as its ETag.
+fn version(answer: &Response) -> &str {
+    header(answer, "etag").trim_matches('"')
 }
 
 impl AtArgs {
+    /// What an answer says of the key, for machines; `timestamp` in microseconds.
+    fn told(&self, answer: &Response) -> Value {
+        let timestamp = header(answer, "x-timestamp").parse::<u64>().ok();
+        json!({"key": self.key, "version": version(answer), "timestamp": timestamp})
+    }
+
+    /// Prints which version holds after a write.
+    fn written(&self, answer: &Response) -> Result<ExitCode, Failure> {
+        match self.output {
+            Output::Text => print(version(answer))?,
+            Output::Json => print_json(&self.told(answer))?,
+        }
+        Ok(ExitCode::SUCCESS)
+    }
+
     async fn ask(
         &self,
         method: Method,
