@@ -7,6 +7,7 @@
 mod arguments;
 mod cluster;
 mod command;
+mod descriptors;
 mod failure;
 mod listen;
 mod logs;
@@ -68,6 +69,7 @@ fn request_threads() -> usize {
 fn run(arguments: Arguments, events: Arc<EventLog>) -> Result<ExitCode, Failure> {
     let mut builder = match &arguments.command {
         Command::Node(_) | Command::Proxy(_) => {
+            descriptors::raise_limit();
             let mut builder = tokio::runtime::Builder::new_multi_thread();
             if std::env::var_os(THREADS_VARIABLE).is_none() {
                 builder.worker_threads(request_threads());

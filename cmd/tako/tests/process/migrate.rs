@@ -87,21 +87,37 @@ fn start_wait_takes_a_cluster_to_other_nodes_while_clients_write_and_ends_when_i
     assert!(again.contains("Nothing to move: `t` is active"), "{again}");
 }
 
+/// Writes one more sibling of `/store/k`, without a context; all `count` are told then.
+fn must_have_sibling(proxy: u16, count: usize) {
+    let value = format!("sibling {count}");
+    let (status, body) = http("PUT", proxy, "/store/k", value.as_bytes()).expect("it answers");
+    assert_eq!(status, 200, "{}", String::from_utf8_lossy(&body));
+    let (status, body) = http("GET", proxy, "/store/k", b"").expect("it answers");
+    let body = String::from_utf8_lossy(&body).into_owned();
+    assert_eq!(status, if count == 1 { 200 } else { 300 }, "{body}");
+    for n in 1..=count {
+        assert!(body.contains(&format!("sibling {n}")), "{n} of {count}: {body}");
+    }
+}
+
 #[test]
 fn a_move_is_promoted_held_there_and_given_up_and_every_order_may_be_given_again() {
     let mut cluster = started();
     let new = cluster.layout("t", &[2, 3, 4]);
+    must_have_sibling(cluster.proxy, 1);
     cluster.start_by_hand("node", "n4");
     let (code, said) = cluster.order(&["migrate", "promote"]);
     assert_eq!(code, Some(3), "{said}");
     let begun = cluster.must_order(&["migrate", "start", "--to", &new]);
     assert!(begun.contains("has begun"), "{begun}");
     cluster.must_order(&["migrate", "start", "--to", &new]);
+    must_have_sibling(cluster.proxy, 2);
     for _ in 0..2 {
         let said = cluster.must_order(&["migrate", "promote", "--wait"]);
         assert!(said.contains("Reads are at `t`"), "{said}");
     }
     must_put(cluster.proxy, "promoted", "value");
+    must_have_sibling(cluster.proxy, 3);
     let status = cluster.must_order(&["migrate", "status", "--output", "json"]);
     let status: Value = serde_json::from_str(&status).expect("JSON");
     assert_eq!(status["migration"]["phase"], "read-new");
@@ -116,6 +132,9 @@ fn a_move_is_promoted_held_there_and_given_up_and_every_order_may_be_given_again
     }
     assert_eq!(active(&cluster), "d");
     assert_eq!(must_get(cluster.proxy, "promoted").as_deref(), Some("value"));
+    must_have_sibling(cluster.proxy, 4);
+    assert_eq!(http("DELETE", cluster.proxy, "/store/k", b"").expect("it answers").0, 204);
+    assert_eq!(http("GET", cluster.proxy, "/store/k", b"").expect("it answers").0, 404);
 }
 
 #[test]
