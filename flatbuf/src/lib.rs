@@ -38,7 +38,10 @@ pub use message::{
     ScrubOrder, ScrubReport, Standing, StatAnswer, StepAnnouncement, TailEntry,
 };
 pub use metrics::RpcMetrics;
-pub use network::{BoxStream, Listener, MemoryNetwork, Network, Stream, TcpNetwork};
+pub use network::{
+    BoxStream, Certificates, Listener, MemoryNetwork, Network, Stream, TcpNetwork, TlsError,
+    TlsListener, TlsNetwork,
+};
 pub use peek::read_hello;
 pub use record::{Record, RecordHead, merge, merge_encoded};
 pub use server::{Caller, ServeOptions, Service, serve};

@@ -7,6 +7,7 @@
 //! Owns what is a client's mistake and how it is told; knows nothing of replicas. Errors become
 //! HTTP in one place (`http/problem.rs`), and lines in one (`memcached/execute.rs`). Calls: tako-node-core. Called by: cmd/tako.
 
+mod access;
 mod events;
 mod http;
 mod memcached;
@@ -18,6 +19,7 @@ use std::sync::Arc;
 use tako_node_core::replication::Serving;
 use tokio::sync::Semaphore;
 
+pub use access::{Access, Scope, TokensError, digest_of};
 pub use events::{EVENTS_MAX, Event, EventLog, EventPage};
 pub use http::{event_routes, fuzz};
 pub use memcached::{fuzz as memcached_fuzz, serve_memcached};
@@ -37,6 +39,8 @@ pub struct GatewayOptions {
     pub head_timeout: std::time::Duration,
     /// What `GET /events` shows; ends its waiting when the process stops.
     pub events: Arc<EventLog>,
+    /// Who may do what; anybody everything without.
+    pub access: Option<Arc<Access>>,
 }
 
 impl Default for GatewayOptions {
@@ -47,6 +51,7 @@ impl Default for GatewayOptions {
             body_stall: std::time::Duration::from_secs(20),
             head_timeout: std::time::Duration::from_secs(30),
             events: Arc::new(EventLog::new("")),
+            access: None,
         }
     }
 }

@@ -19,9 +19,12 @@ use crate::{
         migrate::MigrateArgs,
         node::NodeArgs,
         proxy::ProxyArgs,
+        tls::TlsCommandArgs,
+        token::TokenArgs,
     },
     failure::Failure,
     logs::LogArgs,
+    trust::TlsArgs,
 };
 
 const AFTER_HELP: &str = "\
@@ -65,6 +68,10 @@ pub(crate) enum Command {
     Ctl(CtlArgs),
     /// Measure a cluster, and verify every answer while measuring
     Bench(Box<BenchArgs>),
+    /// Make certificates for the processes of a cluster
+    Tls(TlsCommandArgs),
+    /// Make a token for a client
+    Token(TokenArgs),
     /// Print what a shell needs to complete these commands
     Completions(CompletionsArgs),
     /// Write manual pages
@@ -101,7 +108,9 @@ pub(crate) struct ProcessArgs {
     /// Folder for all files of the process
     #[arg(long, value_name = "DIR", default_value = "./var")]
     pub(crate) var: PathBuf,
-    /// Listen beyond this machine although there is neither TLS nor a password yet
+    #[command(flatten)]
+    pub(crate) tls: TlsArgs,
+    /// Listen beyond this machine though nobody is asked who they are
     #[arg(long)]
     pub(crate) insecure: bool,
     /// Stop in good order when standard input ends

@@ -1,7 +1,6 @@
-//! Listening: this machine only, unless the operator says `--insecure`.
+//! Listening: this machine only, unless what a port speaks is guarded (`trust.rs`).
 //!
-//! Invariant: no port is opened beyond loopback without that word. There is no TLS and no password
-//! yet, so whoever reaches a port can read and write everything.
+//! Invariant: no port is opened beyond loopback without its [`Guard`].
 
 use std::io;
 
@@ -11,9 +10,17 @@ use tokio::net::lookup_host;
 
 use crate::failure::{Failure, listen_kind};
 
-/// Refuses an address that others can reach, unless `insecure`.
-pub(crate) async fn check(address: &str, insecure: bool) -> io::Result<()> {
-    if insecure {
+/// Whether a port may be reached from other machines.
+#[derive(Debug, Clone, Copy, Default)]
+pub(crate) struct Guard {
+    pub(crate) is_open: bool,
+    /// The arguments that would open it.
+    pub(crate) needs: &'static str,
+}
+
+/// Refuses an address that others can reach, unless it is guarded.
+pub(crate) async fn check(address: &str, guard: Guard) -> io::Result<()> {
+    if guard.is_open {
         return Ok(());
     }
     match lookup_host(address).await?.find(|found| !found.ip().is_loopback()) {
@@ -21,9 +28,10 @@ pub(crate) async fn check(address: &str, insecure: bool) -> io::Result<()> {
         Some(found) => Err(io::Error::new(
             io::ErrorKind::PermissionDenied,
             format!(
-                "{} can be reached from other machines, and Tako has neither TLS nor passwords \
-                 yet; give --insecure if the network keeps others out",
-                found.ip()
+                "{} can be reached from other machines: give {}, or --insecure if the network \
+                 keeps others out",
+                found.ip(),
+                guard.needs
             ),
         )),
     }
@@ -34,10 +42,10 @@ pub(crate) async fn listen(
     what: &str,
     host: &str,
     port: u16,
-    insecure: bool,
+    guard: Guard,
 ) -> Result<Box<dyn Listener>, Failure> {
     let address = tako_types::config::Address { host: host.to_owned(), port }.to_string();
-    let tcp = GuardedTcp { insecure, ..GuardedTcp::default() };
+    let tcp = GuardedTcp { guard, ..GuardedTcp::default() };
     tcp.listen(&address).await.map_err(|error| {
         let text = format!("cannot listen at {address} for {what}: {error}");
         Failure::new(listen_kind(&error), text)
@@ -47,7 +55,7 @@ pub(crate) async fn listen(
 /// TCP that listens only where it may.
 #[derive(Debug, Default)]
 pub(crate) struct GuardedTcp {
-    pub(crate) insecure: bool,
+    pub(crate) guard: Guard,
     /// Where to listen instead of the address at which others reach this process.
     pub(crate) instead: Instead,
 }
@@ -82,7 +90,7 @@ impl Network for GuardedTcp {
 
     async fn listen(&self, address: &str) -> io::Result<Box<dyn Listener>> {
         let address = self.instead.rpc_address(address);
-        check(&address, self.insecure).await?;
+        check(&address, self.guard).await?;
         TcpNetwork.listen(&address).await
     }
 }
@@ -90,6 +98,9 @@ impl Network for GuardedTcp {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    const CLOSED: Guard = Guard { is_open: false, needs: "--tls" };
+    const OPEN: Guard = Guard { is_open: true, needs: "" };
 
     #[test]
     fn the_place_to_listen_at_is_the_one_given_and_else_the_configured_one() {
@@ -106,21 +117,21 @@ mod tests {
     #[tokio::test]
     async fn another_place_to_listen_at_is_guarded_as_well() {
         let rpc = Some("0.0.0.0:0".to_owned());
-        let tcp = GuardedTcp { insecure: false, instead: Instead { host: None, rpc } };
+        let tcp = GuardedTcp { guard: CLOSED, instead: Instead { host: None, rpc } };
         assert!(tcp.listen("127.0.0.1:0").await.is_err());
-        let tcp = GuardedTcp { insecure: true, ..tcp };
+        let tcp = GuardedTcp { guard: OPEN, ..tcp };
         assert!(tcp.listen("127.0.0.1:0").await.is_ok());
     }
 
     #[tokio::test]
     async fn only_this_machine_is_listened_to_without_the_word() {
         for address in ["127.0.0.1:1", "[::1]:1", "localhost:1"] {
-            assert!(check(address, false).await.is_ok(), "{address}");
+            assert!(check(address, CLOSED).await.is_ok(), "{address}");
         }
         for address in ["0.0.0.0:1", "192.0.2.1:1", "[::]:1"] {
-            let error = check(address, false).await.expect_err(address);
-            assert!(error.to_string().contains("--insecure"), "{error}");
-            assert!(check(address, true).await.is_ok(), "{address}");
+            let error = check(address, CLOSED).await.expect_err(address);
+            assert!(error.to_string().contains("give --tls, or --insecure"), "{error}");
+            assert!(check(address, OPEN).await.is_ok(), "{address}");
         }
     }
 }

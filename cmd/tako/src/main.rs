@@ -9,6 +9,7 @@ mod cluster;
 mod command;
 mod descriptors;
 mod failure;
+mod http;
 mod listen;
 mod logs;
 mod low_priority;
@@ -16,6 +17,7 @@ mod old_names;
 mod signals;
 #[cfg(feature = "sim")]
 mod sim;
+mod trust;
 mod ways_in;
 
 use std::{
@@ -93,6 +95,8 @@ fn run(arguments: Arguments, events: Arc<EventLog>) -> Result<ExitCode, Failure>
             Command::Migrate(args) => command::migrate::run(args).await,
             Command::Ctl(args) => command::ctl::run(args).await,
             Command::Bench(args) => command::bench::run(*args).await,
+            Command::Tls(args) => command::tls::run(&args),
+            Command::Token(args) => command::token::run(&args),
             Command::Completions(args) => command::completions::completions(&args),
             Command::Man(args) => command::completions::man(&args),
             #[cfg(feature = "sim")]

@@ -7,7 +7,7 @@ use tako_gateway::{EventLog, Gateway, GatewayOptions};
 use tako_node_core::replication::Serving;
 use tokio_util::sync::CancellationToken;
 
-use crate::{failure::Failure, listen::listen};
+use crate::{failure::Failure, trust::Trust};
 
 /// See the module; without any, nobody is served.
 #[derive(Default)]
@@ -21,14 +21,14 @@ impl WaysIn {
     pub(crate) async fn open(
         host: &str,
         (http, memcached): (Option<u16>, Option<u16>),
-        insecure: bool,
+        trust: &Trust,
     ) -> Result<Self, Failure> {
         let mut opened = Self::default();
         if let Some(port) = http {
-            opened.http = Some(listen("HTTP", host, port, insecure).await?);
+            opened.http = Some(trust.listen("HTTP", host, port).await?);
         }
         if let Some(port) = memcached {
-            opened.memcached = Some(listen("memcached", host, port, insecure).await?);
+            opened.memcached = Some(trust.listen("memcached", host, port).await?);
         }
         Ok(opened)
     }
@@ -38,9 +38,14 @@ impl WaysIn {
         self,
         serving: &Arc<Serving>,
         events: Arc<EventLog>,
+        trust: &Trust,
         shutdown: &CancellationToken,
     ) {
-        let options = GatewayOptions { events: events.clone(), ..GatewayOptions::default() };
+        let options = GatewayOptions {
+            events: events.clone(),
+            access: trust.access.clone(),
+            ..GatewayOptions::default()
+        };
         let gateway = Gateway::new(serving.clone(), options);
         let http = async {
             match self.http {

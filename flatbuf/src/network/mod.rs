@@ -8,6 +8,7 @@ mod memory;
 mod tcp;
 #[cfg(test)]
 mod tests;
+mod tls;
 
 use std::io;
 
@@ -16,6 +17,7 @@ use tokio::io::{AsyncRead, AsyncWrite};
 
 pub use memory::MemoryNetwork;
 pub use tcp::TcpNetwork;
+pub use tls::{Certificates, TlsError, TlsListener, TlsNetwork};
 
 /// A two-way byte stream.
 pub trait Stream: AsyncRead + AsyncWrite + Send + Unpin {}

@@ -62,6 +62,12 @@ impl Change {
         Self { edit, ..self }
     }
 
+    /// How what is there is edited.
+    #[must_use]
+    pub fn edit(&self) -> Edit {
+        self.edit
+    }
+
     /// Of what is changed.
     #[must_use]
     pub fn key(&self) -> StoredKey {

@@ -26,8 +26,11 @@ use futures::{
 use http_body_util::BodyExt as _;
 use serde_json::{Map, Value, json};
 
-use super::{body::receive, key::encode, problem::Problem, values::on_values};
-use crate::Gateway;
+use super::{access::refused, body::receive, key::encode, problem::Problem, values::on_values};
+use crate::{
+    Gateway,
+    access::{Grant, Refusal, Scope},
+};
 
 /// Longest batch; what is longer goes by several, or by single requests.
 const BATCH_BYTES_MAX: usize = 16 << 20;
@@ -74,7 +77,8 @@ pub(super) async fn on_batch(
             .into_response();
     }
     let (running, keys) = (FuturesOrdered::new(), HashMap::new());
-    let batch = Batch { gateway, items, running, keys, gets: 0 };
+    let grant = head.extensions.get::<Grant>().cloned();
+    let batch = Batch { gateway, grant, items, running, keys, gets: 0 };
     let answers = stream::unfold(batch, async |mut batch| {
         let piece = batch.piece().await?;
         Some((Ok::<_, std::convert::Infallible>(piece), batch))
@@ -104,6 +108,8 @@ struct Answered {
 /// A batch that is being answered.
 struct Batch {
     gateway: Arc<Gateway>,
+    /// Who asks, where that matters.
+    grant: Option<Grant>,
     items: VecDeque<Item>,
     running: FuturesOrdered<BoxFuture<'static, Answered>>,
     /// How those under way use their keys: so many read it, so many write it.
@@ -139,6 +145,14 @@ impl Batch {
         (!out.is_empty()).then(|| out.freeze())
     }
 
+    /// Whether who asks may; each item counts as a request.
+    fn admit(&mut self, asked: &Asked) -> Result<(), Refusal> {
+        let Some(grant) = &mut self.grant else { return Ok(()) };
+        grant.request(self.gateway.serving.clock().now_micros())?;
+        let scope = if asked.writes { Scope::Write } else { Scope::Read };
+        grant.may_touch(scope, &asked.key)
+    }
+
     /// Begins what may run beside those under way.
     fn begin(&mut self) {
         while self.running.len() < AT_ONCE
@@ -158,6 +172,10 @@ impl Batch {
                 Err(error) => {
                     let text = json!({ "line": line, "status": 400, "error": error });
                     Box::pin(std::future::ready(Answered { text, key: None }))
+                }
+                Ok(asked) if let Err(refusal) = self.admit(&asked) => {
+                    let answer = refused(&refusal);
+                    Box::pin(async move { Answered { text: told(line, answer).await, key: None } })
                 }
                 Ok(Asked { key, writes, request }) => {
                     let used = self.keys.entry(key.clone()).or_default();

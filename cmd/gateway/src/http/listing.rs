@@ -20,11 +20,12 @@ use tako_node_core::replication::{List, Lister, RequestError};
 use tako_types::{NAMESPACE_VALUES, RecordStat, limits::KEY_BYTES_MAX};
 
 use super::{
+    access::refused,
     key::{decode, encode},
     problem::Problem,
     values::on_values,
 };
-use crate::Gateway;
+use crate::{Gateway, access::Grant};
 
 const LIMIT_DEFAULT: usize = 1_000;
 /// Values gathered before they are sent.
@@ -58,6 +59,11 @@ pub(super) async fn on_listing(
 
 async fn list(gateway: Arc<Gateway>, head: &Parts) -> Result<Response, Problem> {
     let Query { list, limit, format } = query_of(head)?;
+    if let Some(grant) = head.extensions.get::<Grant>()
+        && let Err(refusal) = grant.may_list(&list.prefix)
+    {
+        return Ok(refused(&refusal));
+    }
     let content_type = match format {
         Format::Json => HeaderValue::from_static("application/json"),
         Format::Lines => LINES_TYPE,

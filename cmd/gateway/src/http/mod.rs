@@ -1,5 +1,6 @@
 //! HTTP: routes, and what each gives. Documented for users in docs/http.md.
 
+mod access;
 mod batch;
 mod body;
 mod cluster;
@@ -17,6 +18,7 @@ use std::sync::Arc;
 use axum::{
     Router,
     http::{Method, StatusCode, Uri},
+    middleware::from_fn_with_state,
     response::{IntoResponse, Response},
     routing::{any, get},
 };
@@ -30,7 +32,7 @@ pub(crate) fn routes(gateway: Arc<Gateway>) -> Router {
     metrics::begin();
     let process = gateway.serving.links().me.as_str();
     let events = event_routes(gateway.options.events.clone(), process);
-    Router::new()
+    let routes = Router::new()
         .route("/values/", any(listing::on_listing))
         .route("/values/{*key}", any(values::on_values))
         .route("/batch", any(batch::on_batch))
@@ -43,8 +45,12 @@ pub(crate) fn routes(gateway: Arc<Gateway>) -> Router {
         .route("/metrics", get(metrics::on_metrics).fallback(on_other_method))
         .route("/cluster", get(cluster::on_cluster).fallback(on_other_method))
         .fallback(on_nothing)
-        .with_state(gateway)
-        .merge(events)
+        .with_state(gateway.clone())
+        .merge(events);
+    match gateway.options.access {
+        Some(_) => routes.layer(from_fn_with_state(gateway, access::admit)),
+        None => routes,
+    }
 }
 
 async fn on_other_method() -> Problem {

@@ -30,6 +30,7 @@ enum Status {
     Invalid = 0x04,
     NotStored = 0x05,
     NoNumber = 0x06,
+    Denied = 0x20,
     Unknown = 0x81,
     NotSupported = 0x83,
     Temporary = 0x86,
@@ -45,6 +46,7 @@ impl Status {
             Self::Invalid => "Invalid arguments",
             Self::NotStored => "Not stored.",
             Self::NoNumber => "Non-numeric server-side value for incr or decr",
+            Self::Denied => "Auth failure.",
             Self::Unknown => "Unknown command",
             Self::NotSupported => "Not supported",
             Self::Temporary => "Temporary failure",
@@ -55,7 +57,9 @@ impl Status {
 /// What a command is, whether it is quiet, and whether it answers with the key.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Command {
-    Get { touches: bool },
+    Get {
+        touches: bool,
+    },
     Set,
     Add,
     Replace,
@@ -71,12 +75,15 @@ enum Command {
     Version,
     Stat,
     Verbosity,
+    /// How to log in.
+    Mechanisms,
+    LogIn,
 }
 
 fn command(opcode: u8) -> Option<(Command, bool)> {
     use Command::{
-        Add, Append, Decrement, Delete, Flush, Get, Increment, Noop, Prepend, Quit, Replace, Set,
-        Stat, Touch, Verbosity, Version,
+        Add, Append, Decrement, Delete, Flush, Get, Increment, LogIn, Mechanisms, Noop, Prepend,
+        Quit, Replace, Set, Stat, Touch, Verbosity, Version,
     };
     let (get, gat) = (Get { touches: false }, Get { touches: true });
     Some(match opcode {
@@ -99,6 +106,8 @@ fn command(opcode: u8) -> Option<(Command, bool)> {
         0x10 => (Stat, false),
         0x1b => (Verbosity, false),
         0x1c => (Touch, false),
+        0x20 => (Mechanisms, false),
+        0x21 => (LogIn, false),
         _ => return None,
     })
 }
@@ -204,7 +213,8 @@ fn parsed(
         Command::Get { .. } | Command::Delete | Command::Stat => {
             extras.is_empty() && value.is_empty()
         }
-        Command::Quit | Command::Noop | Command::Version => {
+        Command::LogIn => extras.is_empty(),
+        Command::Quit | Command::Noop | Command::Version | Command::Mechanisms => {
             extras.is_empty() && key.is_empty() && value.is_empty()
         }
     };
@@ -261,6 +271,12 @@ fn parsed(
             let reply = Reply { opcode, command, quiet, opaque, key, token };
             return Ok(Next::Flush(request::Reply::Binary(reply)));
         }
+        Command::Mechanisms | Command::LogIn => {
+            let (opcode, opaque, token) = (head.opcode, head.opaque, false);
+            let reply = Reply { opcode, command, quiet, opaque, key: Bytes::new(), token };
+            let message = (command == Command::LogIn).then_some(value);
+            return Ok(Next::LogIn { mechanism: key.clone(), message, reply });
+        }
         Command::Stat => {
             let reply = Reply {
                 opcode: head.opcode,
@@ -311,8 +327,14 @@ impl Reply {
             Outcome::Cannot(Misfit::NoNumber) => self.failure(Status::NoNumber, None, out),
             Outcome::Cannot(Misfit::TooLong) => self.failure(Status::TooLarge, None, out),
             Outcome::Refused(why) => self.failure(Status::NotSupported, Some(why), out),
+            Outcome::Denied(why) => self.failure(Status::Denied, Some(why), out),
             Outcome::Failed(why) => self.failure(Status::Temporary, Some(why), out),
         }
+    }
+
+    /// That all is well, and this.
+    pub(super) fn write_text(&self, text: &str, out: &mut BytesMut) {
+        self.answer(Status::Ok, 0, &[], text.as_bytes(), out);
     }
 
     /// One counter of `stats`; an empty name ends them.

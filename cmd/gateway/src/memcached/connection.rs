@@ -7,7 +7,7 @@
 
 use std::{collections::HashMap, sync::Arc, time::Duration};
 
-use bytes::BytesMut;
+use bytes::{Bytes, BytesMut};
 use futures::{FutureExt, StreamExt, future::BoxFuture, stream::FuturesOrdered};
 use tako_flatbuf::BoxStream;
 use tako_types::StoredKey;
@@ -19,14 +19,16 @@ use tokio::{
 use tokio_util::sync::CancellationToken;
 
 use super::{
-    Port, binary,
+    Port,
+    access::{Door, MECHANISM},
+    binary,
     counters::add,
     execute::execute,
     flush::flush,
     request::{Next, Outcome, Reply, Request},
     stats, text,
 };
-use crate::{BODY_BYTES_PER_SECOND_MIN, BODY_UNIT, stream::ClientStream};
+use crate::{BODY_BYTES_PER_SECOND_MIN, BODY_UNIT, access::Scope, stream::ClientStream};
 
 /// Requests of one connection that run at one time.
 const IN_FLIGHT_MAX: usize = 64;
@@ -52,6 +54,7 @@ pub(super) async fn run(stream: BoxStream, port: Arc<Port>, shutdown: Cancellati
         is_large: false,
         running: FuturesOrdered::new(),
         keys: HashMap::new(),
+        door: Door::new(port.gateway.options.access.clone()),
     };
     // Its own, for each wait enters and leaves the list of those who wait for one.
     let shutdown = shutdown.child_token();
@@ -92,6 +95,7 @@ struct Connection {
     is_large: bool,
     running: FuturesOrdered<Running>,
     keys: HashMap<StoredKey, Use>,
+    door: Door,
 }
 
 /// Whether the connection goes on.
@@ -172,10 +176,20 @@ impl Connection {
             }
             Next::Stats { group, reply } => {
                 self.finish().await?;
-                stats::write(&self.port, &group, &reply, &mut self.output);
+                match self.door.instead_of_all(Scope::Monitor, self.now_micros()) {
+                    Some(refusal) => self.answer(&reply, &[refusal]).await?,
+                    None => stats::write(&self.port, &group, &reply, &mut self.output),
+                }
+            }
+            Next::LogIn { mechanism, message, reply } => {
+                self.finish().await?;
+                self.log_in(&mechanism, message, &reply);
             }
             Next::Flush(reply) => {
                 self.finish().await?;
+                if let Some(refusal) = self.door.instead_of_all(Scope::Admin, self.now_micros()) {
+                    return self.answer(&reply, &[refusal]).await.map(|()| Flow::On);
+                }
                 // What was answered before is not kept back for as long as this takes.
                 self.send().await?;
                 let outcome = flush(&self.port).await;
@@ -190,8 +204,34 @@ impl Connection {
         Ok(Flow::On)
     }
 
+    /// A client says who it is, or asks how it can.
+    fn log_in(&mut self, mechanism: &[u8], message: Option<Bytes>, reply: &binary::Reply) {
+        let outcome = match message {
+            _ if !self.door.is_guarded() => Outcome::Refused("there is nothing to log in for"),
+            None => return reply.write_text(MECHANISM, &mut self.output),
+            Some(message) if mechanism == MECHANISM.as_bytes() => self.door.log_in(&message),
+            Some(_) => Outcome::Denied(format!("the mechanism is {MECHANISM}")),
+        };
+        match outcome {
+            Outcome::Written { .. } => reply.write_text("Authenticated", &mut self.output),
+            outcome => reply.write(&[outcome], &mut self.output),
+        }
+    }
+
+    fn now_micros(&self) -> u64 {
+        self.port.gateway.serving.clock().now_micros()
+    }
+
     /// Begins a request, once it may run beside those under way.
     async fn begin(&mut self, Request { operations, reply }: Request) -> std::io::Result<()> {
+        if self.door.is_guarded()
+            && let Some(outcome) = self.door.instead_of(&operations, &reply, self.now_micros())
+        {
+            self.share = None;
+            self.finish().await?;
+            let outcomes = vec![outcome; operations.len()];
+            return self.answer(&reply, &outcomes).await;
+        }
         // The usual case: nothing else waits to be answered, and nothing more has come.
         if self.running.is_empty() && self.input.is_empty() {
             let outcomes = execute(&self.port, operations).await;
@@ -252,7 +292,7 @@ impl Connection {
     }
 
     async fn answer(&mut self, reply: &Reply, outcomes: &[Outcome]) -> std::io::Result<()> {
-        let now_micros = self.port.gateway.serving.clock().now_micros();
+        let now_micros = self.now_micros();
         reply.write(outcomes, now_micros, &mut self.output);
         if OUTPUT_BYTES_MAX <= self.output.len() {
             self.send().await?;

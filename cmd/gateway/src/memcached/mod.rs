@@ -8,6 +8,7 @@
 //! request begins once those before it on the connection that touch its keys have ended; "not there" is
 //! said only when that is known. Nothing here knows of replicas.
 
+mod access;
 mod binary;
 mod connection;
 mod counters;

@@ -52,6 +52,8 @@ pub(super) enum Outcome {
     Failed(String),
     /// Is not done here: why.
     Refused(&'static str),
+    /// Is not done for this client: why.
+    Denied(String),
 }
 
 /// A request, with what its answer needs.
@@ -91,6 +93,12 @@ pub(super) enum Next {
     Stats {
         group: Bytes,
         reply: Reply,
+    },
+    /// The client asks how it can log in (without a message), or does.
+    LogIn {
+        mechanism: Bytes,
+        message: Option<Bytes>,
+        reply: binary::Reply,
     },
     /// The client leaves, or what it sends cannot be read on: this is said, if anything, then it ends.
     End(Bytes),

@@ -33,8 +33,10 @@ use self::{
 use crate::{
     command::check,
     failure::Failure,
+    http::Http,
     logs::LogArgs,
     signals::{AT_ONCE, Stops},
+    trust::{AccessArgs, AskArgs, TlsArgs, Trust},
 };
 
 const AFTER_HELP: &str = "\
@@ -42,6 +44,7 @@ Examples:
   tako cluster                                   three nodes, a proxy at port 8080, data in ./var
   tako cluster examples/local_cluster.yaml -p 8080 -p 8081
   tako cluster --memcached 11211                 memcached clients find it at port 11211 as well
+  tako cluster --tls certs --tokens tokens.yaml  as it runs among others (tako tls, tako token)
   tako cluster --var /tmp/t --store s3://bucket/prefix    (with AWS_* in the environment)
 
 Without CONFIG, VAR/cluster.yaml is used, and written first if it is not there. Logs are in VAR/log,
@@ -67,7 +70,11 @@ pub(crate) struct ClusterArgs {
     /// The object store; else the configuration's, else the folder VAR/store
     #[arg(long, value_name = "URL")]
     store: Option<String>,
-    /// Listen beyond this machine although there is neither TLS nor a password yet
+    #[command(flatten)]
+    tls: TlsArgs,
+    #[command(flatten)]
+    access: AccessArgs,
+    /// Listen beyond this machine though nobody is asked who they are
     #[arg(long)]
     insecure: bool,
 }
@@ -95,16 +102,19 @@ pub(crate) async fn run(args: ClusterArgs, logs: &LogArgs) -> Result<ExitCode, F
     }
     let plan = Plan::new(&config, &file, &args, logs)?;
     folder.wait_for_earlier(&plan, &mut stops).await?;
-    ports::check(&plan, args.insecure).await?;
+    // Opened here as well: what is wrong with them is told before anything runs.
+    let trust = Trust::open(args.insecure, &args.tls, &args.access)?;
+    let http = Http::new(&AskArgs { tls: args.tls.clone(), token_file: None })?;
+    ports::check(&plan, &trust).await?;
 
     let mut children = Children::start(&plan, &folder)?;
     let started = tokio::select! {
-        started = come_up(&plan, &folder, &mut children) => started,
+        started = come_up(&plan, &http, &folder, &mut children) => started,
         () = stops.next() => Ok(false),
     };
     let outcome = match started {
         Ok(true) => {
-            let _ = writeln!(io::stdout(), "{}", usage::text(&plan, &folder, &file));
+            let _ = writeln!(io::stdout(), "{}", usage::text(&plan, &http, &args, &folder, &file));
             watch(&folder, &mut children, &mut stops).await
         }
         Ok(false) => Ok(()),
@@ -123,8 +133,13 @@ pub(crate) async fn run(args: ClusterArgs, logs: &LogArgs) -> Result<ExitCode, F
 }
 
 /// Waits until every proxy can serve; fails when a process gives up on the way.
-async fn come_up(plan: &Plan, folder: &Folder, children: &mut Children) -> Result<bool, Failure> {
-    let mut ready = std::pin::pin!(ready::wait(plan));
+async fn come_up(
+    plan: &Plan,
+    http: &Http,
+    folder: &Folder,
+    children: &mut Children,
+) -> Result<bool, Failure> {
+    let mut ready = std::pin::pin!(ready::wait(plan, http));
     loop {
         let end = tokio::select! {
             () = &mut ready => return Ok(true),

@@ -12,7 +12,7 @@ use std::{
 use tako_types::config::{Address, Config};
 
 use super::ClusterArgs;
-use crate::{failure::Failure, logs::LogArgs};
+use crate::{failure::Failure, logs::LogArgs, trust::AccessArgs};
 
 /// Time for a node to drain when the cluster stops: its journal keeps what is left.
 const DRAIN: &str = "5s";
@@ -148,6 +148,8 @@ struct Shared {
     source: Vec<String>,
     var: PathBuf,
     common: Vec<String>,
+    /// Of those that serve clients.
+    access: Vec<String>,
     hidden: Vec<String>,
     store: Option<String>,
     store_configured: bool,
@@ -165,6 +167,11 @@ impl Shared {
         }
         let mut common = vec!["--var".into(), path(&args.var)];
         common.extend(args.insecure.then(|| "--insecure".to_owned()));
+        common.extend(args.tls.tls.iter().flat_map(|folder| ["--tls".into(), path(folder)]));
+        let AccessArgs { tokens, memcached_plain } = &args.access;
+        let mut access = Vec::new();
+        access.extend(tokens.iter().flat_map(|file| ["--tokens".into(), path(file)]));
+        access.extend(memcached_plain.then(|| "--memcached-plain".to_owned()));
         let hidden = ["--stop-with-parent", "--log", &logs.log, "--log-format"];
         let mut hidden = hidden.map(str::to_owned).to_vec();
         hidden.push(logs.log_format.as_str().into());
@@ -173,6 +180,7 @@ impl Shared {
             source,
             var: args.var.clone(),
             common,
+            access,
             hidden,
             store: args.store.clone(),
             store_configured,
@@ -195,6 +203,9 @@ impl Shared {
         let mut arguments = vec![role.as_str().to_owned()];
         arguments.extend(own);
         arguments.extend(self.common.clone());
+        if role != Role::Coordinator {
+            arguments.extend(self.access.clone());
+        }
         let mut hidden = self.hidden.clone();
         if role == Role::Node {
             hidden.extend(["--drain-timeout".into(), DRAIN.into()]);
@@ -231,6 +242,7 @@ mod tests {
         for (config, line) in [
             (CONFIG, "tako cluster c.yaml -p 7 -p 8"),
             (&with, "tako cluster c.yaml --store s3://b/p --insecure --log debug"),
+            (&with, "tako cluster c.yaml --tls t --tokens t.yaml --memcached 9 --memcached-plain"),
         ] {
             let plan = plan(config, line).expect("a plan");
             for process in &plan.processes {

@@ -7,10 +7,11 @@ use tokio::{
     time::{Instant, sleep},
 };
 
-use super::{Plan, Planned};
+use super::{Plan, Planned, Role};
 use crate::{
     failure::{Failure, listen_kind},
     listen,
+    trust::Trust,
 };
 
 /// A process that was just killed holds its ports until the system has cleared it away.
@@ -21,14 +22,18 @@ const AGAIN_AFTER: Duration = Duration::from_millis(50);
 ///
 /// # Errors
 /// The port, who needs it and why it cannot be had.
-pub(super) async fn check(plan: &Plan, insecure: bool) -> Result<(), Failure> {
+pub(super) async fn check(plan: &Plan, trust: &Trust) -> Result<(), Failure> {
     // All are held to the end, so that a port that two need is found as well.
     let mut held = Vec::new();
     let until = Instant::now() + DYING;
     for process in &plan.processes {
         for (what, address) in &process.ports {
             let address = address.to_string();
-            let tried = match listen::check(&address, insecure).await {
+            let guard = match (process.role, *what) {
+                (Role::Coordinator, _) | (_, "RPC") => trust.for_members(),
+                (_, what) => trust.for_clients(what),
+            };
+            let tried = match listen::check(&address, guard).await {
                 Ok(()) => bind(&address, until).await,
                 Err(error) => Err(error),
             };

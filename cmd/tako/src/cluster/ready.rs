@@ -9,6 +9,7 @@ use tako_types::config::Address;
 use tokio::time::Instant;
 
 use super::{Plan, Role, say};
+use crate::http::Http;
 
 const ASK_EVERY: Duration = Duration::from_millis(100);
 const ASK_DEADLINE: Duration = Duration::from_secs(2);
@@ -18,14 +19,11 @@ const LINE_CHARACTERS: usize = 79;
 const SAY_EVERY: Duration = Duration::from_secs(10);
 
 /// Returns when every proxy is ready.
-pub(super) async fn wait(plan: &Plan) {
-    // Settings of the environment are for the world outside, not for this machine.
-    let client = reqwest::Client::builder().no_proxy().timeout(ASK_DEADLINE).build();
-    let Ok(client) = client else { return };
+pub(super) async fn wait(plan: &Plan, http: &Http) {
     let terminal = io::stderr().is_terminal();
     let mut say_next = Instant::now() + SAY_EVERY;
     loop {
-        let Some(missing) = missing(plan, &client).await else {
+        let Some(missing) = missing(plan, http).await else {
             if terminal {
                 let _ = write!(io::stderr(), "\r\x1b[K");
             }
@@ -45,12 +43,12 @@ pub(super) async fn wait(plan: &Plan) {
 }
 
 /// Whom the proxies wait for and why; `None` when all of them are ready.
-async fn missing(plan: &Plan, client: &reqwest::Client) -> Option<String> {
+async fn missing(plan: &Plan, http: &Http) -> Option<String> {
     let (mut silent, mut reasons) = (Vec::new(), Vec::new());
     let mut proxies_ready = true;
     for process in &plan.processes {
         let Some(address) = process.http() else { continue };
-        let Err(reason) = ask(client, address).await else { continue };
+        let Err(reason) = ask(http, address).await else { continue };
         let is_proxy = process.role == Role::Proxy;
         proxies_ready &= !is_proxy;
         match reason {
@@ -68,8 +66,9 @@ async fn missing(plan: &Plan, client: &reqwest::Client) -> Option<String> {
 }
 
 /// Why a process is not ready; `Err(None)` when it does not answer at all.
-async fn ask(client: &reqwest::Client, address: &Address) -> Result<(), Option<String>> {
-    let answer = client.get(format!("http://{address}/readyz")).send().await.map_err(|_| None)?;
+async fn ask(http: &Http, address: &Address) -> Result<(), Option<String>> {
+    let request = http.get(address, "/readyz").timeout(ASK_DEADLINE);
+    let answer = request.send().await.map_err(|_| None)?;
     if answer.status().is_success() {
         return Ok(());
     }

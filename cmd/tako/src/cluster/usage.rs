@@ -2,10 +2,17 @@
 
 use std::{fmt::Write as _, path::Path};
 
-use super::{Folder, Plan, Planned, Role};
+use super::{ClusterArgs, Folder, Plan, Planned, Role};
+use crate::http::Http;
 
 /// The text for the person at the terminal.
-pub(super) fn text(plan: &Plan, folder: &Folder, file: &Path) -> String {
+pub(super) fn text(
+    plan: &Plan,
+    http: &Http,
+    args: &ClusterArgs,
+    folder: &Folder,
+    file: &Path,
+) -> String {
     let count = |role, one: &str, more: &str| match plan.of(role).count() {
         1 => format!("1 {one}"),
         n => format!("{n} {more}"),
@@ -19,20 +26,22 @@ pub(super) fn text(plan: &Plan, folder: &Folder, file: &Path) -> String {
         file.display(),
     );
     let proxies = plan.of(Role::Proxy).filter_map(Planned::http);
-    if let Some(url) = proxies.map(|address| format!("http://{address}")).next() {
+    if let Some(url) = proxies.map(|address| http.url(address)).next() {
+        let curl = curl(args);
         let _ = write!(
             out,
             "
-  curl -X PUT -H 'Content-Type: text/plain' -d 'hello' {url}/values/greeting
-  curl {url}/values/greeting
-  curl {url}/stat/greeting
-  curl -X DELETE {url}/values/greeting
-  curl {url}/cluster
+  {curl} -X PUT -H 'Content-Type: text/plain' -d 'hello' {url}/values/greeting
+  {curl} {url}/values/greeting
+  {curl} {url}/stat/greeting
+  {curl} -X DELETE {url}/values/greeting
+  {curl} {url}/cluster
 "
         );
     }
     let others = plan.processes.iter().filter_map(|p| Some((&p.id, p.http()?)));
-    let others: Vec<_> = others.map(|(id, address)| format!("{id} http://{address}")).collect();
+    let others: Vec<_> =
+        others.map(|(id, address)| format!("{id} {}", http.url(address))).collect();
     let _ = writeln!(out, "\nEvery one of these serves every key: {}", others.join(", "));
     let _ = writeln!(out, "Logs are in {var}/log, data in {var}/data.");
     if let Some(node) = plan.of(Role::Node).last() {
@@ -50,6 +59,18 @@ Kill a node, and start it again (in another terminal; stop that one by Ctrl-C th
     }
     out.push_str("\nCtrl-C stops everything.");
     out
+}
+
+/// `curl` with what this cluster asks of clients.
+fn curl(args: &ClusterArgs) -> String {
+    let mut curl = "curl".to_owned();
+    if let Some(folder) = &args.tls.tls {
+        let _ = write!(curl, " --cacert {}", quote(&folder.join("ca.pem").display().to_string()));
+    }
+    if args.access.tokens.is_some() {
+        curl += " -H \"Authorization: Bearer $TAKO_TOKEN\"";
+    }
+    curl
 }
 
 /// This program, as seen from the current folder where it lies below it.

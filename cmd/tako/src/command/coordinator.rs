@@ -9,18 +9,25 @@ use tako_snapshot::{Store, StoreSettings};
 use tako_types::{SystemClock, config::Address};
 
 use super::check;
-use crate::{arguments::ProcessArgs, failure::Failure, listen::GuardedTcp, signals};
+use crate::{
+    arguments::ProcessArgs,
+    failure::Failure,
+    listen::Instead,
+    signals,
+    trust::{AccessArgs, Trust},
+};
 
 const AFTER_HELP: &str = "\
 Examples:
   tako coordinator --id c1 --config cluster.yaml
-  tako coordinator --id c1 --config cluster.yaml --store s3://bucket/prefix --insecure
+  tako coordinator --id c1 --config cluster.yaml --store s3://bucket/prefix --tls /etc/tako/tls
 
 The file is watched: a change is checked, numbered and published without a restart. What may not
 change while the cluster runs is refused, and said in the log and at GET /status; the old
 configuration stays. Other nodes or buckets are a deployment of their own: named target_deployment,
 writes go there too; named active_deployment then, the cluster moves there. tako migrate and tako ctl
-write such files over HTTP: whoever reaches the port can order. Nodes and proxies run on without any
+write such files over HTTP: with --tls whoever has a certificate of the cluster's authority can order,
+without it whoever reaches the port. Nodes and proxies run on without any
 coordinator.
 
 Signals: SIGTERM or SIGINT ends; SIGHUP or SIGUSR1 reads the file at once. Exit codes: tako --help.";
@@ -50,7 +57,9 @@ pub(crate) async fn run(args: CoordinatorArgs, events: Arc<EventLog>) -> Result<
     // Taken now: one that comes while it starts must not end the process.
     let looks = signals::Looks::new()?;
     let config = check::load(&args.config)?;
-    let network = Arc::new(GuardedTcp { insecure: args.process.insecure, ..GuardedTcp::default() });
+    let trust = Trust::open(args.process.insecure, &args.process.tls, &AccessArgs::default())?;
+    trust.watch(shutdown.clone());
+    let network = trust.network(Instead::default());
     let var = args.process.folder()?;
     let mut options = CoordinatorOptions::new(args.id.as_str(), args.config.clone(), var, network);
     options.more_routes = event_routes(events.clone(), args.id.as_str());

@@ -4,17 +4,25 @@
 //! Orders go to the master, and only for the document that they were made for (`If-Match`). Every
 //! call has a deadline. Not here: what is ordered.
 
-use std::{collections::BTreeSet, time::Duration};
+use std::{collections::BTreeSet, sync::Arc, time::Duration};
 
 use clap::Args;
 use futures::future::join_all;
+use reqwest::Method;
 use serde_json::Value;
+use tako_coordinator::Nodes;
+use tako_flatbuf::Certificates;
 use tako_types::{
     ErrorKind,
     config::{Config, Published},
 };
 
-use crate::{arguments::host_and_port, failure::Failure};
+use crate::{
+    arguments::host_and_port,
+    failure::Failure,
+    http::Http,
+    trust::{AskArgs, between_members},
+};
 
 const ASK_DEADLINE: Duration = Duration::from_secs(3);
 /// A coordinator asks the store, and writes to it.
@@ -35,11 +43,14 @@ pub(crate) struct CoordinatorsArgs {
     /// The master is gone for good: a coordinator that answers becomes it
     #[arg(long)]
     take_over: bool,
+    #[command(flatten)]
+    pub(crate) ask: AskArgs,
 }
 
 /// See the module.
 pub(crate) struct Coordinators {
-    client: reqwest::Client,
+    http: Http,
+    certificates: Option<Arc<Certificates>>,
     given: Vec<String>,
     take_over: bool,
 }
@@ -68,10 +79,16 @@ pub(crate) struct View {
 impl Coordinators {
     pub(crate) fn new(args: &CoordinatorsArgs) -> Result<Self, Failure> {
         Ok(Self {
-            client: http_client()?,
+            http: Http::new(&args.ask)?,
+            certificates: args.ask.tls.open()?,
             given: args.coordinator.clone(),
             take_over: args.take_over,
         })
+    }
+
+    /// The nodes, as a command asks them.
+    pub(crate) fn nodes(&self) -> Nodes {
+        nodes(self.certificates.clone())
     }
 
     /// Asks all that are given and all that these name.
@@ -154,7 +171,7 @@ impl Coordinators {
 
     /// `ETag` and body.
     async fn get(&self, address: &str, path: &str) -> Result<(String, Vec<u8>), String> {
-        let request = self.client.get(format!("http://{address}{path}")).timeout(ASK_DEADLINE);
+        let request = self.http.get(address, path).timeout(ASK_DEADLINE);
         let answer = request.send().await.map_err(|error| reason(&error))?;
         if !answer.status().is_success() {
             return Err(format!("it answered {}", answer.status()));
@@ -177,8 +194,8 @@ impl Coordinators {
             config.epoch = Some(view.published.epoch.number.saturating_add(1));
         }
         let request = self
-            .client
-            .put(format!("http://{address}/configuration"))
+            .http
+            .request(Method::PUT, address, "/configuration")
             .timeout(ORDER_DEADLINE)
             .header("if-match", &view.etag)
             .body(config.to_yaml());
@@ -208,20 +225,17 @@ impl Coordinators {
     }
 }
 
+/// The nodes, asked by RPC.
+pub(crate) fn nodes(certificates: Option<Arc<Certificates>>) -> Nodes {
+    Nodes::new(between_members(certificates), "tako")
+}
+
 fn newest(answers: &[Answer]) -> Result<&Answer, Failure> {
     let newest = answers.iter().max_by_key(|answer| answer.published.epoch.number);
     newest.ok_or_else(|| Failure::unavailable("no coordinator answers"))
 }
 
-/// The innermost cause says it best.
-/// For requests to processes of the cluster.
-pub(crate) fn http_client() -> Result<reqwest::Client, Failure> {
-    // Settings of the environment are for the world outside, not for the cluster.
-    let client = reqwest::Client::builder().no_proxy().build();
-    client.map_err(|error| Failure::new(ErrorKind::Internal, format!("no HTTP client: {error}")))
-}
-
-/// Why a request has no answer: the cause behind all others.
+/// Why a request has no answer: the cause behind all others says it best.
 pub(crate) fn reason(error: &reqwest::Error) -> String {
     let mut cause: &dyn std::error::Error = error;
     while let Some(deeper) = cause.source() {

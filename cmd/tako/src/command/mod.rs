@@ -12,6 +12,8 @@ pub(crate) mod output;
 pub(crate) mod proxy;
 #[cfg(test)]
 mod scenes;
+pub(crate) mod tls;
+pub(crate) mod token;
 
 use std::hash::{BuildHasher as _, Hasher as _, RandomState};
 

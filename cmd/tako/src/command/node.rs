@@ -15,9 +15,10 @@ use super::seed;
 use crate::{
     arguments::{ProcessArgs, SourceArgs, host_and_port},
     failure::Failure,
-    listen::{GuardedTcp, Instead},
+    listen::Instead,
     low_priority::LowPriority,
     signals,
+    trust::{AccessArgs, Trust},
     ways_in::WaysIn,
 };
 
@@ -25,7 +26,8 @@ const AFTER_HELP: &str = "\
 Examples:
   tako node --id n1 --coordinator localhost:17400
   tako node --id n1 --config examples/standalone.yaml --var /var/lib/tako
-  tako node --id n1 --coordinator 10.0.0.5:4710 --store s3://bucket/prefix --insecure
+  tako node --id n1 --coordinator c1.internal:4710 --store s3://bucket/prefix --tls /etc/tako/tls \
+    --tokens /etc/tako/tokens.yaml
   tako node --id n1 --coordinator 10.0.0.5:4710 --listen 0.0.0.0 --insecure
 
 The node listens where the configuration says, or, in a container or behind NAT, where --listen and
@@ -47,6 +49,8 @@ pub(crate) struct NodeArgs {
     source: SourceArgs,
     #[command(flatten)]
     process: ProcessArgs,
+    #[command(flatten)]
+    access: AccessArgs,
     /// The object store: s3://BUCKET/PREFIX, file:///FOLDER or a folder
     #[arg(long, value_name = "URL")]
     store: Option<String>,
@@ -74,7 +78,8 @@ pub(crate) async fn run(args: NodeArgs, events: Arc<EventLog>) -> Result<ExitCod
     let upkeep = LowPriority::start()?;
     let shutdown = signals::shutdown(args.process.stop_with_parent)?;
     let looks = signals::Looks::new()?;
-    let insecure = args.process.insecure;
+    let trust = Trust::open(args.process.insecure, &args.process.tls, &args.access)?;
+    trust.watch(shutdown.clone());
     let id = NodeId::new(&args.id);
     let instead = Instead { host: args.listen.clone(), rpc: args.rpc_listen.clone() };
     let options = NodeOptions {
@@ -88,7 +93,7 @@ pub(crate) async fn run(args: NodeArgs, events: Arc<EventLog>) -> Result<ExitCod
         accept_loss: args.accept_loss,
         clock: Arc::new(SystemClock),
         seed: seed(),
-        network: Arc::new(GuardedTcp { insecure, instead: instead.clone() }),
+        network: trust.network(instead.clone()),
         disk: Arc::new(FsDisk),
         blocking: Blocking::Threads,
         upkeep: upkeep.upkeep(),
@@ -102,7 +107,7 @@ pub(crate) async fn run(args: NodeArgs, events: Arc<EventLog>) -> Result<ExitCod
     };
     looks.pass_to(node.look.clone());
     let ports = (args.port, args.memcached_port);
-    let ways_in = match ways_in(&node, &id, ports, instead.host, insecure).await {
+    let ways_in = match ways_in(&node, &id, ports, instead.host, &trust).await {
         Ok(ways_in) => ways_in,
         Err(failure) => {
             node.stop().await;
@@ -110,7 +115,7 @@ pub(crate) async fn run(args: NodeArgs, events: Arc<EventLog>) -> Result<ExitCod
         }
     };
     tracing::info!(node = %id, %ways_in, "node listens");
-    ways_in.serve(&node.serving, events, &shutdown).await;
+    ways_in.serve(&node.serving, events, &trust, &shutdown).await;
     tracing::info!("draining for at most {:?}", args.drain_timeout);
     node.drain(args.drain_timeout).await;
     tracing::info!("stopped");
@@ -123,11 +128,11 @@ async fn ways_in(
     id: &NodeId,
     (http, memcached): (Option<u16>, Option<u16>),
     host: Option<String>,
-    insecure: bool,
+    trust: &Trust,
 ) -> Result<WaysIn, Failure> {
     let current = node.config.current();
     let Some(configured) = current.node(id) else { return Ok(WaysIn::default()) };
     let host = host.unwrap_or_else(|| configured.host.clone());
     let ports = (http.or(configured.http_port), memcached.or(configured.memcached_port));
-    WaysIn::open(&host, ports, insecure).await
+    WaysIn::open(&host, ports, trust).await
 }

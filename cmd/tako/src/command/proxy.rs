@@ -12,15 +12,17 @@ use super::seed;
 use crate::{
     arguments::{ProcessArgs, SourceArgs},
     failure::Failure,
-    listen::GuardedTcp,
+    listen::Instead,
     signals,
+    trust::{AccessArgs, Trust},
     ways_in::WaysIn,
 };
 
 const AFTER_HELP: &str = "\
 Examples:
   tako proxy --coordinator localhost:17400
-  tako proxy --id p2 --coordinator 10.0.0.5:4710 --host 0.0.0.0 --port 80 --insecure
+  tako proxy --id p2 --coordinator c1.internal:4710 --host 0.0.0.0 --port 443 \
+    --tls /etc/tako/tls --tokens /etc/tako/tokens.yaml
 
 A proxy keeps no data: run as many as you like behind a load balancer that asks /readyz. The
 configurations it knows lie in VAR/etc/proxy-ID.
@@ -39,6 +41,8 @@ pub(crate) struct ProxyArgs {
     source: SourceArgs,
     #[command(flatten)]
     process: ProcessArgs,
+    #[command(flatten)]
+    access: AccessArgs,
     /// Address to listen at
     #[arg(long, value_name = "HOST", default_value = "127.0.0.1")]
     host: String,
@@ -55,17 +59,16 @@ pub(crate) async fn run(args: ProxyArgs, events: Arc<EventLog>) -> Result<ExitCo
     let looks = signals::Looks::new()?;
     // First of all: a taken port needs no configuration to be told.
     let ports = (Some(args.port), args.memcached_port);
-    let ways_in = WaysIn::open(&args.host, ports, args.process.insecure).await?;
+    let trust = Trust::open(args.process.insecure, &args.process.tls, &args.access)?;
+    trust.watch(shutdown.clone());
+    let ways_in = WaysIn::open(&args.host, ports, &trust).await?;
     let options = ProxyOptions {
         id: NodeId::new(&args.id),
         var: Some(args.process.folder()?),
         source: args.source.source(),
         clock: Arc::new(SystemClock),
         seed: seed(),
-        network: Arc::new(GuardedTcp {
-            insecure: args.process.insecure,
-            instead: Default::default(),
-        }),
+        network: trust.network(Instead::default()),
         disk: Arc::new(FsDisk),
     };
     let Some(proxy) = Proxy::start(options, shutdown.clone()).await? else {
@@ -73,7 +76,7 @@ pub(crate) async fn run(args: ProxyArgs, events: Arc<EventLog>) -> Result<ExitCo
     };
     looks.pass_to(proxy.look.clone());
     tracing::info!(proxy = args.id, %ways_in, "proxy listens");
-    ways_in.serve(&proxy.serving, events, &shutdown).await;
+    ways_in.serve(&proxy.serving, events, &trust, &shutdown).await;
     proxy.stop().await;
     tracing::info!("stopped");
     Ok(ExitCode::SUCCESS)

@@ -18,6 +18,7 @@ mod s3;
 #[allow(unreachable_pub, reason = "shared with another package's tests by path")]
 mod s3_server;
 mod scrub;
+mod secure;
 mod serve;
 mod shrink;
 mod support;

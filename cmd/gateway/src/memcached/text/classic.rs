@@ -201,8 +201,9 @@ impl Reply {
                     out.extend_from_slice(&value);
                     out.extend_from_slice(b"\r\n");
                 }
-                let is_failure =
-                    |it: &&Outcome| matches!(it, Outcome::Failed(_) | Outcome::Cannot(_));
+                let is_failure = |it: &&Outcome| {
+                    matches!(it, Outcome::Failed(_) | Outcome::Cannot(_) | Outcome::Denied(_))
+                };
                 match outcomes.iter().find(is_failure) {
                     // The end of the list would say that the others are not there.
                     Some(failure) => write_failure(failure, out),

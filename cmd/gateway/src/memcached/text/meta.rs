@@ -216,7 +216,10 @@ impl Reply {
                 };
                 return self.write_line(code, None, 0, now_micros, out);
             }
-            failure @ (Outcome::Cannot(_) | Outcome::Failed(_) | Outcome::Refused(_)) => {
+            failure @ (Outcome::Cannot(_)
+            | Outcome::Failed(_)
+            | Outcome::Refused(_)
+            | Outcome::Denied(_)) => {
                 return write_failure(failure, out);
             }
         };

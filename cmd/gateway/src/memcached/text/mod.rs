@@ -32,7 +32,8 @@ impl Reply {
         match self {
             Self::Classic(reply) => reply.write(outcomes, out),
             Self::Meta(reply) => reply.write(outcomes, now_micros, out),
-            Self::Stats => {}
+            // Of counters only that they are not told.
+            Self::Stats => outcomes.iter().for_each(|outcome| write_failure(outcome, out)),
         }
     }
 }
@@ -154,6 +155,11 @@ fn write_failure(outcome: &Outcome, out: &mut BytesMut) {
         Outcome::Cannot(Misfit::TooLong) => out.extend_from_slice(TOO_LARGE),
         Outcome::Refused(why) => {
             out.extend_from_slice(b"SERVER_ERROR ");
+            out.extend_from_slice(why.as_bytes());
+            out.extend_from_slice(b"\r\n");
+        }
+        Outcome::Denied(why) => {
+            out.extend_from_slice(b"CLIENT_ERROR ");
             out.extend_from_slice(why.as_bytes());
             out.extend_from_slice(b"\r\n");
         }

@@ -15,11 +15,12 @@ use tokio::{sync::mpsc, time::sleep};
 use crate::{
     arguments::host_and_port,
     command::{
-        coordinators::{http_client, reason},
+        coordinators::reason,
         migrate::CommonArgs,
         output::{Output, print},
     },
     failure::Failure,
+    http::Http,
 };
 
 /// Events asked for at one time.
@@ -90,7 +91,7 @@ struct Shown {
 
 pub(super) async fn run(args: LogArgs) -> Result<ExitCode, Failure> {
     let asked = chosen(&args).await?;
-    let client = http_client()?;
+    let http = Http::new(&args.common.coordinators.ask)?;
     let now = chrono::Utc::now().timestamp_micros().unsigned_abs();
     let since = args.since.map_or(now, |since| u64::try_from(since.as_micros()).unwrap_or(now));
     let shown = Shown {
@@ -99,7 +100,7 @@ pub(super) async fn run(args: LogArgs) -> Result<ExitCode, Failure> {
         output: args.common.output,
     };
     let mut followed: Vec<Follow> =
-        asked.into_iter().map(|asked| Follow::new(client.clone(), asked)).collect();
+        asked.into_iter().map(|asked| Follow::new(http.clone(), asked)).collect();
     let all = join_all(followed.iter_mut().map(Follow::held)).await;
     let all_answer = all.iter().all(|(_, answers)| *answers);
     shown.print(all.into_iter().flat_map(|(events, _)| events).collect())?;
@@ -150,7 +151,7 @@ async fn chosen(args: &LogArgs) -> Result<Vec<Asked>, Failure> {
 
 /// One process that is followed.
 struct Follow {
-    client: reqwest::Client,
+    http: Http,
     asked: Asked,
     /// Its life, once it answered.
     run: Option<String>,
@@ -159,8 +160,8 @@ struct Follow {
 }
 
 impl Follow {
-    fn new(client: reqwest::Client, asked: Asked) -> Self {
-        Self { client, asked, run: None, after: 0, is_away: false }
+    fn new(http: Http, asked: Asked) -> Self {
+        Self { http, asked, run: None, after: 0, is_away: false }
     }
 
     /// All that it remembers, and whether it answered.
@@ -227,14 +228,12 @@ impl Follow {
 
     async fn ask(&self, wait_seconds: u64) -> Result<Value, String> {
         let Asked { address, .. } = &self.asked;
-        let mut url = format!(
-            "http://{address}/events?after={}&limit={PAGE}&wait={wait_seconds}",
-            self.after
-        );
+        let mut path = format!("/events?after={}&limit={PAGE}&wait={wait_seconds}", self.after);
         if let Some(run) = &self.run {
-            url += &format!("&run={run}");
+            path += &format!("&run={run}");
         }
-        let request = self.client.get(url).timeout(DEADLINE + Duration::from_secs(wait_seconds));
+        let request =
+            self.http.get(address, &path).timeout(DEADLINE + Duration::from_secs(wait_seconds));
         let answer = async { request.send().await?.error_for_status()?.bytes().await };
         let bytes = answer.await.map_err(|error| reason(&error))?;
         serde_json::from_slice(&bytes).map_err(|error| error.to_string())

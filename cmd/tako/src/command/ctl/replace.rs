@@ -16,8 +16,9 @@ use tokio::time::sleep;
 use super::layout::{Place, moved, place, rpc_address, unknown};
 use crate::{
     command::{
+        coordinators::Coordinators,
         migrate::{
-            CommonArgs, nodes,
+            CommonArgs,
             orders::{checked, conflict},
         },
         output::{Output, print, print_json},
@@ -72,7 +73,7 @@ pub(super) async fn run(args: ReplaceArgs) -> Result<ExitCode, Failure> {
     let address = rpc_address(&args.place);
     if !args.no_wait {
         let document = coordinators.view().await?.published;
-        if let Some(code) = wait(&node, &address, &document).await? {
+        if let Some(code) = wait(&coordinators, &node, &address, &document).await? {
             return Ok(code);
         }
     }
@@ -99,12 +100,13 @@ fn word(state: NodeState) -> &'static str {
 
 /// Waits until the node serves by `document`.
 async fn wait(
+    coordinators: &Coordinators,
     node: &NodeId,
     address: &str,
     document: &Published,
 ) -> Result<Option<ExitCode>, Failure> {
     let mut stops = Stops::new()?;
-    let nodes = nodes();
+    let nodes = coordinators.nodes();
     let mut said = String::new();
     loop {
         let standings = nodes.standings(document).await;

@@ -12,7 +12,7 @@ use super::{
 };
 use crate::{
     command::{
-        migrate::{CommonArgs, nodes},
+        migrate::CommonArgs,
         output::{Output, print, print_json},
     },
     failure::Failure,
@@ -46,13 +46,13 @@ pub(super) struct SafeArgs {
 }
 
 pub(super) async fn run(args: SafeArgs) -> Result<ExitCode, Failure> {
-    let (_, view) = args.common.look().await?;
+    let (coordinators, view) = args.common.look().await?;
     let document = view.published;
     let stop: BTreeSet<NodeId> = args.nodes.iter().map(|id| NodeId::new(id)).collect();
     if let Some(node) = stop.iter().find(|node| document.node(node).is_none()) {
         return Err(unknown(&document.config, node));
     }
-    let standings = nodes().standings(&document).await;
+    let standings = coordinators.nodes().standings(&document).await;
     let Verdict { against, notes } = verdict(&document, &standings, &stop);
     let is_safe = against.is_empty();
     match args.common.output {

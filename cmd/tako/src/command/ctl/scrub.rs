@@ -7,7 +7,6 @@ use std::{
     collections::{BTreeMap, BTreeSet},
     io::{self, IsTerminal as _, Write as _},
     process::ExitCode,
-    sync::Arc,
     time::Duration,
 };
 
@@ -25,7 +24,11 @@ use tako_types::{
 };
 use tokio::time::{Instant, sleep};
 
-use crate::{arguments::SourceArgs, failure::Failure, listen::GuardedTcp};
+use crate::{
+    arguments::SourceArgs,
+    failure::Failure,
+    trust::{TlsArgs, between_members},
+};
 
 const AFTER_HELP: &str = "\
 Examples:
@@ -63,6 +66,8 @@ pub(crate) struct ScrubArgs {
     /// Form of the result
     #[arg(long, value_enum, default_value_t = Output::Text)]
     output: Output,
+    #[command(flatten)]
+    tls: TlsArgs,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
@@ -85,7 +90,7 @@ struct Asked {
 }
 
 pub(crate) async fn run(args: ScrubArgs) -> Result<ExitCode, Failure> {
-    let network = Arc::new(GuardedTcp::default());
+    let network = between_members(args.tls.open()?);
     let watcher = ConfigWatcher::new(args.source.source(), network.clone());
     let document = watcher
         .fetch(None)

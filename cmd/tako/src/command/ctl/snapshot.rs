@@ -11,10 +11,11 @@ use tako_types::{Clock as _, ErrorKind, PartitionId, SystemClock};
 use super::source::{Source, SourceArgs, narrator};
 use crate::{
     command::{
-        migrate,
+        coordinators::nodes,
         output::{Output, print_json},
     },
     failure::Failure,
+    trust::TlsArgs,
 };
 
 const AFTER_HELP: &str = "\
@@ -79,6 +80,8 @@ struct CreateArgs {
     /// Ask no node to take a step first: the backup holds what steps have covered
     #[arg(long)]
     no_step: bool,
+    #[command(flatten)]
+    tls: TlsArgs,
 }
 
 fn name(text: &str) -> Result<BackupName, String> {
@@ -102,7 +105,7 @@ async fn create(args: CreateArgs) -> Result<ExitCode, Failure> {
         None => BackupName::new(utc(SystemClock.now_micros()))?,
     };
     let backups = source.backups().await?;
-    let not_stepped = if args.no_step { Vec::new() } else { stepped(&source).await };
+    let not_stepped = if args.no_step { Vec::new() } else { stepped(&source, &args.tls).await? };
     let configuration = source.document.as_ref().map(|document| document.encode().into());
     let about = About { configuration, not_stepped };
     let made = backups.create(&name, about, &narrator()).await;
@@ -121,15 +124,15 @@ async fn create(args: CreateArgs) -> Result<ExitCode, Failure> {
 }
 
 /// Has steps taken; says of which partitions that cannot be relied on.
-async fn stepped(source: &Source) -> Vec<PartitionId> {
+async fn stepped(source: &Source, tls: &TlsArgs) -> Result<Vec<PartitionId>, Failure> {
     let Some(document) = &source.document else {
         eprintln!(
             "warning: the store has no configuration, so no node could be asked for a step; the \
              backup holds what steps have covered"
         );
-        return Vec::new();
+        return Ok(Vec::new());
     };
-    let not_stepped = step_all(&migrate::nodes(), document).await;
+    let not_stepped = step_all(&nodes(tls.open()?), document).await;
     if !not_stepped.is_empty() {
         eprintln!(
             "warning: nodes could not be asked for steps of {} of {} partitions ({}): of these the \
@@ -139,7 +142,7 @@ async fn stepped(source: &Source) -> Vec<PartitionId> {
             shown(&not_stepped)
         );
     }
-    not_stepped
+    Ok(not_stepped)
 }
 
 async fn list(args: CommonArgs) -> Result<ExitCode, Failure> {

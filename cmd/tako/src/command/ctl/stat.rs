@@ -20,11 +20,12 @@ use self::{
 };
 use crate::{
     command::{
-        coordinators::{http_client, reason},
+        coordinators::reason,
         migrate::CommonArgs,
         output::{Output, print, print_json},
     },
     failure::Failure,
+    http::Http,
 };
 
 /// A node that answers nothing for so long is shown as one that does not.
@@ -79,8 +80,8 @@ pub(super) struct TopArgs {
 
 pub(super) async fn stat(args: StatArgs) -> Result<ExitCode, Failure> {
     let nodes = chosen(&args.common, &args.nodes).await?;
-    let client = http_client()?;
-    let samples = join_all(nodes.iter().map(|node| ask(&client, node))).await;
+    let http = Http::new(&args.common.coordinators.ask)?;
+    let samples = join_all(nodes.iter().map(|node| ask(&http, node))).await;
     if args.all {
         let all: Vec<Value> = nodes
             .iter()
@@ -117,7 +118,7 @@ pub(super) async fn stat(args: StatArgs) -> Result<ExitCode, Failure> {
 
 pub(super) async fn top(args: TopArgs) -> Result<ExitCode, Failure> {
     let nodes = chosen(&args.common, &args.nodes).await?;
-    let client = http_client()?;
+    let http = Http::new(&args.common.coordinators.ask)?;
     let is_live = args.common.output == Output::Text
         && args.count.is_none()
         && std::io::stdout().is_terminal();
@@ -125,14 +126,14 @@ pub(super) async fn top(args: TopArgs) -> Result<ExitCode, Failure> {
     let mut ticks = interval(args.interval);
     ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
     ticks.tick().await;
-    let mut before = join_all(nodes.iter().map(|node| ask(&client, node))).await;
+    let mut before = join_all(nodes.iter().map(|node| ask(&http, node))).await;
     let mut shown = 0;
     while args.count.is_none_or(|count| shown < count) {
         tokio::select! {
             _ = ticks.tick() => {}
             () = keys.quit() => break,
         }
-        let now = join_all(nodes.iter().map(|node| ask(&client, node))).await;
+        let now = join_all(nodes.iter().map(|node| ask(&http, node))).await;
         let rows: Vec<Row> = nodes
             .iter()
             .zip(before.iter().zip(&now))
@@ -179,11 +180,11 @@ async fn chosen(common: &CommonArgs, names: &[String]) -> Result<Vec<NodeConfig>
         .collect()
 }
 
-async fn ask(client: &reqwest::Client, node: &NodeConfig) -> Result<Sample, String> {
+async fn ask(http: &Http, node: &NodeConfig) -> Result<Sample, String> {
     let address = node.http_address().ok_or("it has no HTTP port")?;
     let answer = async {
-        let url = format!("http://{address}/metrics");
-        client.get(url).timeout(DEADLINE).send().await?.error_for_status()?.text().await
+        let request = http.get(address, "/metrics");
+        request.timeout(DEADLINE).send().await?.error_for_status()?.text().await
     };
     answer.await.map(|text| Sample::read(&text)).map_err(|error| reason(&error))
 }

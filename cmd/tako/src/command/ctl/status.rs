@@ -9,11 +9,12 @@ use tako_types::config::{NodeConfig, Published};
 
 use crate::{
     command::{
-        coordinators::{http_client, reason},
+        coordinators::reason,
         migrate::CommonArgs,
         output::{Output, print, print_json},
     },
     failure::Failure,
+    http::Http,
 };
 
 /// A node that answers nothing for so long is shown as one that does not.
@@ -41,8 +42,8 @@ pub(super) struct StatusArgs {
 pub(super) async fn run(args: StatusArgs) -> Result<ExitCode, Failure> {
     let (_, view) = args.common.look().await?;
     let document = &view.published;
-    let client = http_client()?;
-    let nodes: Vec<Value> = join_all(document.nodes().map(|node| ask(&client, node))).await;
+    let http = Http::new(&args.common.coordinators.ask)?;
+    let nodes: Vec<Value> = join_all(document.nodes().map(|node| ask(&http, node))).await;
     let epoch = document.epoch.number;
     let is_well = |node: &Value| node["state"] == "serving" && node["epoch"] == epoch;
     let all_well = nodes.iter().all(is_well);
@@ -60,12 +61,11 @@ pub(super) async fn run(args: StatusArgs) -> Result<ExitCode, Failure> {
 }
 
 /// What a node says of itself; without an answer why there is none.
-async fn ask(client: &reqwest::Client, node: &NodeConfig) -> Value {
+async fn ask(http: &Http, node: &NodeConfig) -> Value {
     let silent = |why: String| json!({"id": node.id.as_str(), "state": "silent", "why": why});
     let Some(address) = node.http_address() else { return silent("it has no HTTP port".into()) };
     let answer = async {
-        let answer =
-            client.get(format!("http://{address}/cluster")).timeout(DEADLINE).send().await?;
+        let answer = http.get(&address, "/cluster").timeout(DEADLINE).send().await?;
         answer.error_for_status()?.bytes().await
     };
     let bytes = match answer.await {

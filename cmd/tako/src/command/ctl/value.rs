@@ -16,11 +16,12 @@ use tako_types::ErrorKind;
 
 use crate::{
     command::{
-        coordinators::{CoordinatorsArgs, http_client, reason},
+        coordinators::{CoordinatorsArgs, reason},
         migrate::CommonArgs,
         output::{Output, print, print_json},
     },
     failure::Failure,
+    http::Http,
 };
 
 /// Longer than any request may take at a node.
@@ -187,11 +188,11 @@ impl AtUrl {
         path: &str,
         with: impl Fn(RequestBuilder) -> RequestBuilder,
     ) -> Result<Response, Failure> {
-        let client = http_client()?;
+        let http = Http::new(&self.coordinators.ask)?;
         let mut troubles = Vec::new();
-        for url in self.urls().await? {
+        for url in self.urls(&http).await? {
             let address = format!("{url}/{path}");
-            match with(client.request(method.clone(), address).timeout(DEADLINE)).send().await {
+            match with(http.at(method.clone(), address).timeout(DEADLINE)).send().await {
                 Ok(answer) if answer.status().is_success() => return Ok(answer),
                 Ok(answer) => return Err(refusal(&url, answer).await),
                 // It was not begun there: another one may be asked.
@@ -207,19 +208,19 @@ impl AtUrl {
         }))
     }
 
-    async fn urls(&self) -> Result<Vec<String>, Failure> {
+    async fn urls(&self, http: &Http) -> Result<Vec<String>, Failure> {
         if let Some(url) = &self.url {
             let url = url.trim_end_matches('/');
             return Ok(vec![match url.contains("://") {
                 true => url.to_owned(),
-                false => format!("http://{url}"),
+                false => http.url(url),
             }]);
         }
         let common = CommonArgs { coordinators: self.coordinators.clone(), output: Output::Text };
         let (_, view) = common.look().await?;
         let active = view.published.config.active_deployment();
         let addresses = active.nodes().filter_map(|node| node.http_address());
-        Ok(addresses.map(|address| format!("http://{address}")).collect())
+        Ok(addresses.map(|address| http.url(address)).collect())
     }
 }
 

@@ -17,8 +17,6 @@ use std::{collections::BTreeSet, path::PathBuf, process::ExitCode, sync::Arc};
 
 use clap::{Args, Subcommand};
 use serde_json::Value;
-use tako_coordinator::Nodes;
-use tako_flatbuf::TcpNetwork;
 use tako_types::{
     NodeId,
     config::{Config, Deployment, Migration, Phase, Published},
@@ -151,9 +149,9 @@ struct StatusArgs {
 pub(crate) async fn run(args: MigrateArgs) -> Result<ExitCode, Failure> {
     match args.command {
         MigrateCommand::Plan(args) => {
-            let (_, view) = args.common.look().await?;
+            let (coordinators, view) = args.common.look().await?;
             let deployment = deployment(&view, &args.to)?;
-            let (_, plan) = lay_out(&view, &deployment, &args.loss.nodes()).await?;
+            let (_, plan) = lay_out(&coordinators, &view, &deployment, &args.loss.nodes()).await?;
             let Some(plan) = plan else { return nothing_to_move(&deployment.name) };
             print_plan(&plan, args.common.output)?;
             Ok(ExitCode::SUCCESS)
@@ -216,7 +214,7 @@ pub(crate) async fn start(
     move_: Move,
 ) -> Result<ExitCode, Failure> {
     let name = move_.deployment.name.clone();
-    let (order, plan) = lay_out(view, &move_.deployment, &move_.lost).await?;
+    let (order, plan) = lay_out(coordinators, view, &move_.deployment, &move_.lost).await?;
     let Some(plan) = plan else { return nothing_to_move(&name) };
     if move_.dry_run || move_.output == Output::Text {
         print_plan(&plan, move_.output)?;
@@ -265,6 +263,7 @@ pub(crate) async fn start(
 
 /// The order that begins a move, unless it is under way, and its plan, unless there is nothing to do.
 async fn lay_out(
+    coordinators: &Coordinators,
     view: &View,
     deployment: &Deployment,
     lost: &BTreeSet<NodeId>,
@@ -278,7 +277,7 @@ async fn lay_out(
             (Some(*config), begun)
         }
     };
-    let standings = nodes().standings(&begun).await;
+    let standings = coordinators.nodes().standings(&begun).await;
     let plan = plan(in_force, &begun, &standings, lost);
     Ok((order, Some(plan)))
 }
@@ -290,11 +289,6 @@ fn begun(in_force: &Published, config: Config) -> Result<Published, Failure> {
     let number = in_force.epoch.number;
     tako_ring::publish_migration(Arc::new(config), number, Some(migration), Some(in_force))
         .map_err(|error| Failure::new(error.kind(), error.to_string()))
-}
-
-/// The nodes, as a command asks them.
-pub(crate) fn nodes() -> Nodes {
-    Nodes::new(Arc::new(TcpNetwork), "tako")
 }
 
 fn nothing_to_move(name: &str) -> Result<ExitCode, Failure> {

@@ -13,7 +13,7 @@ use serde_json::Value;
 use tako_types::{ErrorKind, NodeId, config::Phase};
 
 use super::{
-    CommonArgs, LossArgs, nodes,
+    CommonArgs, LossArgs,
     orders::{Goal, conflict, steer},
     plan::losses,
     print_status,
@@ -54,7 +54,7 @@ pub(super) async fn go(goal: Goal, args: SteerArgs) -> Result<ExitCode, Failure>
     }
     steer(in_force, goal, &lost)?;
     if !lost.is_empty() {
-        let standings = nodes().standings(in_force).await;
+        let standings = coordinators.nodes().standings(in_force).await;
         if let Some(node) = lost.iter().find(|node| standings.contains_key(*node)) {
             return Err(conflict(format!("--accept-loss: {node} answers, it is not lost")));
         }
