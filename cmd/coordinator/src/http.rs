@@ -1,4 +1,4 @@
-//! What the coordinator answers over HTTP: `/configuration`, `/healthz`, `/status`.
+//! What the coordinator answers over HTTP: `/configuration`, `/healthz`, `/status`, `/metrics`.
 //!
 //! What is asked is answered from memory alone: it costs no file, store or lock that is held for
 //! long. What is ordered (`PUT /configuration`) is in `ordered.rs`.
@@ -6,6 +6,7 @@
 use std::{
     collections::BTreeSet,
     sync::{Arc, Mutex, PoisonError},
+    time::Duration,
 };
 
 use axum::{
@@ -23,7 +24,10 @@ use tokio::{
     time::Instant,
 };
 
-use crate::ordered::{self, BODY_BYTES_MAX, Ordered};
+use crate::{
+    metrics,
+    ordered::{self, BODY_BYTES_MAX, Ordered},
+};
 
 /// A document and the bytes it travels as.
 #[derive(Debug)]
@@ -94,16 +98,37 @@ pub(crate) enum Source {
     Backups,
 }
 
+impl Source {
+    /// Each, in the order in which `last_error` looks.
+    pub(crate) const ALL: [Self; 4] = [Self::File, Self::Store, Self::Migration, Self::Backups];
+
+    /// As metrics name it.
+    pub(crate) fn as_str(self) -> &'static str {
+        match self {
+            Self::File => "file",
+            Self::Store => "store",
+            Self::Migration => "migration",
+            Self::Backups => "backups",
+        }
+    }
+}
+
+impl Troubles {
+    fn of(&mut self, source: Source) -> &mut Option<String> {
+        match source {
+            Source::File => &mut self.file,
+            Source::Store => &mut self.store,
+            Source::Migration => &mut self.migration,
+            Source::Backups => &mut self.backups,
+        }
+    }
+}
+
 impl Shared {
     /// Notes a trouble or its end; says whether that is news.
     pub(crate) fn note(&self, source: Source, trouble: Option<String>) -> bool {
         let mut troubles = self.troubles.lock().unwrap_or_else(PoisonError::into_inner);
-        let slot = match source {
-            Source::File => &mut troubles.file,
-            Source::Store => &mut troubles.store,
-            Source::Migration => &mut troubles.migration,
-            Source::Backups => &mut troubles.backups,
-        };
+        let slot = troubles.of(source);
         let is_news = *slot != trouble;
         *slot = trouble;
         is_news
@@ -124,10 +149,22 @@ impl Shared {
     }
 
     fn last_error(&self) -> Option<String> {
-        let troubles = self.troubles.lock().unwrap_or_else(PoisonError::into_inner);
-        let Troubles { file, store, migration, backups } = &*troubles;
-        let first = file.as_ref().or(store.as_ref()).or(migration.as_ref());
-        first.or(backups.as_ref()).cloned()
+        let mut troubles = self.troubles.lock().unwrap_or_else(PoisonError::into_inner);
+        Source::ALL.iter().find_map(|source| troubles.of(*source).clone())
+    }
+
+    /// Whether something is wrong there now.
+    pub(crate) fn has_trouble(&self, source: Source) -> bool {
+        let mut troubles = self.troubles.lock().unwrap_or_else(PoisonError::into_inner);
+        troubles.of(source).is_some()
+    }
+
+    /// For how long a migration's phase is being carried out here.
+    pub(crate) fn waits_since(&self, document: &Published) -> Option<Duration> {
+        document.migration.as_ref()?;
+        let progress = self.progress.borrow();
+        let now = progress.as_ref().filter(|it| it.number == document.epoch.number)?;
+        Some(now.since.elapsed())
     }
 }
 
@@ -137,6 +174,7 @@ pub(crate) fn router(shared: Shared) -> Router {
         .route("/configuration", get(configuration).put(ordered::put).layer(limit))
         .route("/healthz", get(async || "ok\n"))
         .route("/status", get(status))
+        .route("/metrics", get(counted))
         .with_state(shared)
 }
 
@@ -160,6 +198,12 @@ async fn configuration(State(shared): State<Shared>, headers: HeaderMap) -> Resp
 async fn status(State(shared): State<Shared>) -> Json<serde_json::Value> {
     let document = shared.document.borrow().clone();
     Json(shared.status(&document.published))
+}
+
+async fn counted(State(shared): State<Shared>) -> Response {
+    let document = shared.document.borrow().clone();
+    let kind = [(header::CONTENT_TYPE, "text/plain; version=0.0.4")];
+    (kind, metrics::text(&shared, &document.published)).into_response()
 }
 
 /// The migration under way, or null.

@@ -19,6 +19,7 @@ mod error;
 mod files;
 mod http;
 mod mandate;
+mod metrics;
 mod migration;
 mod ordered;
 mod publish;

@@ -171,6 +171,28 @@ async fn the_document_is_served_with_its_number_and_hash() {
 }
 
 #[tokio::test]
+async fn metrics_tell_of_troubles_and_every_name_is_documented() {
+    let case = Case::new();
+    let running = case.start("c1").await;
+    let metrics = async || String::from_utf8(running.get("/metrics", "").await.1).expect("text");
+    let text = metrics().await;
+    assert!(text.contains("\ntako_epoch 1\n") && text.contains("\ntako_migration 0\n"), "{text}");
+    assert!(text.contains("tako_coordinator_trouble{source=\"file\"} 0\n"), "{text}");
+    let page = include_str!("../../../docs/metrics.md");
+    for line in text.lines().filter(|line| line.starts_with("# HELP ")) {
+        let (name, help) = line["# HELP ".len()..].split_once(' ').expect("a help");
+        let row = page.lines().find(|row| row.starts_with(&format!("| `{name}` |")));
+        let row = row.unwrap_or_else(|| panic!("{name} is not in docs/metrics.md"));
+        assert!(row.ends_with(&format!("| {help} |")), "{row}");
+    }
+    case.write(&CONFIG.replace("4712", "99999"));
+    running.until_error("port 99999").await;
+    let text = metrics().await;
+    assert!(text.contains("tako_coordinator_trouble{source=\"file\"} 1\n"), "{text}");
+    running.stop().await;
+}
+
+#[tokio::test]
 async fn a_changed_file_is_published_under_the_next_number() {
     let case = Case::new();
     let running = case.start("c1").await;

@@ -34,6 +34,18 @@ pub struct Event {
     pub fields: Map<String, Value>,
 }
 
+/// What a process writes to its log, which operators change while it runs.
+pub trait LogLevel: std::fmt::Debug + Send + Sync {
+    /// As it was set last.
+    fn get(&self) -> String;
+
+    /// Takes effect at once.
+    ///
+    /// # Errors
+    /// In words, where it is none.
+    fn set(&self, level: &str) -> Result<(), String>;
+}
+
 /// See the module.
 #[derive(Debug)]
 pub struct EventLog {
@@ -42,6 +54,7 @@ pub struct EventLog {
     /// How many there were.
     count: watch::Sender<u64>,
     closed: CancellationToken,
+    pub(crate) level: Option<Box<dyn LogLevel>>,
 }
 
 #[derive(Debug, Default)]
@@ -73,7 +86,14 @@ impl EventLog {
             held: Mutex::default(),
             count: watch::Sender::new(0),
             closed: CancellationToken::new(),
+            level: None,
         }
+    }
+
+    /// The same, of a process whose log has a level that can be changed.
+    #[must_use]
+    pub fn with_level(self, level: Box<dyn LogLevel>) -> Self {
+        Self { level: Some(level), ..self }
     }
 
     /// Adds an event; what is too long is cut.

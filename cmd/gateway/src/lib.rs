@@ -20,7 +20,7 @@ use tako_node_core::replication::Serving;
 use tokio::sync::Semaphore;
 
 pub use access::{Access, Scope, TokensError, digest_of};
-pub use events::{EVENTS_MAX, Event, EventLog, EventPage};
+pub use events::{EVENTS_MAX, Event, EventLog, EventPage, LogLevel};
 pub use http::{event_routes, fuzz};
 pub use memcached::{fuzz as memcached_fuzz, serve_memcached};
 pub use server::serve;

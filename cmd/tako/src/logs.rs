@@ -4,20 +4,20 @@
 use std::{
     fmt::{self, Write as _},
     io::{self, IsTerminal as _},
-    sync::Arc,
+    sync::{Arc, Mutex, PoisonError},
 };
 
 use clap::{Args, ValueEnum};
 use serde_json::{Map, Value};
-use tako_gateway::{Event, EventLog};
+use tako_gateway::{Event, EventLog, LogLevel};
 use tako_types::{Clock as _, SystemClock};
 use tracing::{
     Level,
     field::{Field, Visit},
 };
 use tracing_subscriber::{
-    EnvFilter, Layer, filter::LevelFilter, layer::Context, layer::SubscriberExt as _,
-    util::SubscriberInitExt as _,
+    EnvFilter, Layer, Registry, filter::LevelFilter, layer::Context, layer::SubscriberExt as _,
+    reload, util::SubscriberInitExt as _,
 };
 
 use crate::failure::Failure;
@@ -57,8 +57,8 @@ impl LogFormat {
 
 /// Starts logging for the whole process; gives its event log.
 pub(crate) fn start(args: &LogArgs) -> Result<Arc<EventLog>, Failure> {
-    let filter = EnvFilter::try_new(format!("{QUIET},{}", args.log))
-        .map_err(|error| Failure::invalid(format!("--log {}: {error}", args.log)))?;
+    let filter = filter(&args.log).map_err(|error| Failure::invalid(format!("--log {error}")))?;
+    let (filter, handle) = reload::Layer::new(filter);
     let logs = tracing_subscriber::fmt::layer()
         .with_writer(io::stderr)
         .with_ansi(io::stderr().is_terminal());
@@ -66,10 +66,44 @@ pub(crate) fn start(args: &LogArgs) -> Result<Arc<EventLog>, Failure> {
         LogFormat::Text => logs.with_filter(filter).boxed(),
         LogFormat::Json => logs.json().flatten_event(true).with_filter(filter).boxed(),
     };
-    let events = Arc::new(EventLog::new(format!("{:x}", SystemClock.now_micros())));
+    let level = InForce { set: Mutex::new(args.log.clone()), handle };
+    let events = EventLog::new(format!("{:x}", SystemClock.now_micros()));
+    let events = Arc::new(events.with_level(Box::new(level)));
     let keeper = Keeper(events.clone()).with_filter(LevelFilter::INFO);
     tracing_subscriber::registry().with(logs).with(keeper).init();
     Ok(events)
+}
+
+fn filter(level: &str) -> Result<EnvFilter, String> {
+    EnvFilter::try_new(format!("{QUIET},{level}")).map_err(|error| format!("{level}: {error}"))
+}
+
+/// The level in force.
+struct InForce {
+    set: Mutex<String>,
+    handle: reload::Handle<EnvFilter, Registry>,
+}
+
+impl fmt::Debug for InForce {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.get())
+    }
+}
+
+impl LogLevel for InForce {
+    fn get(&self) -> String {
+        self.set.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    fn set(&self, level: &str) -> Result<(), String> {
+        if level.is_empty() {
+            return Err("give a level, such as debug, or info,tako_ring=debug".to_owned());
+        }
+        let filter = filter(level)?;
+        self.handle.reload(filter).map_err(|error| error.to_string())?;
+        *self.set.lock().unwrap_or_else(PoisonError::into_inner) = level.to_owned();
+        Ok(())
+    }
 }
 
 /// Puts what this program says at `info` and above into the event log, whatever `--log` says: of its

@@ -1,9 +1,9 @@
-// One conversation by memjs, which speaks the binary protocol.
+// One conversation by memjs, which speaks the binary protocol; with a name and a token it logs in.
 import assert from "node:assert";
 import memjs from "memjs";
 
-const [host, port] = process.argv.slice(2);
-const client = memjs.Client.create(`${host}:${port}`, { timeout: 10 });
+const [host, port, username, password] = process.argv.slice(2);
+const client = memjs.Client.create(`${host}:${port}`, { timeout: 10, username, password });
 const text = async (key) => (await client.get(key)).value?.toString() ?? null;
 
 assert(await client.set("js", "one", { expires: 100 }));

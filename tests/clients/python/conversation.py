@@ -1,4 +1,7 @@
-"""One conversation by pymemcache, by pylibmc in both protocols, and by python-binary-memcached."""
+"""One conversation by pymemcache, by pylibmc in both protocols, and by python-binary-memcached.
+
+With a name and a token behind host and port, by those that can log in.
+"""
 
 import sys
 
@@ -7,6 +10,7 @@ import pylibmc
 from pymemcache.client.base import Client
 
 HOST, PORT = sys.argv[1], int(sys.argv[2])
+LOGIN = dict(zip(("username", "password"), sys.argv[3:]))
 
 
 def pymemcache():
@@ -30,7 +34,7 @@ def pymemcache():
 
 
 def libmemcached(binary):
-    client = pylibmc.Client([f"{HOST}:{PORT}"], binary=binary, behaviors={"cas": True, "no_block": False})
+    client = pylibmc.Client([f"{HOST}:{PORT}"], binary=binary, behaviors={"cas": True, "no_block": False}, **LOGIN)
     key = f"lib{binary}"
     assert client.set(key, {"a": [1, 2]}) and client.get(key) == {"a": [1, 2]}
     assert not client.add(key, 1) and client.replace(key, 5)
@@ -45,7 +49,7 @@ def libmemcached(binary):
 
 
 def binary():
-    client = bmemcached.Client((f"{HOST}:{PORT}",))
+    client = bmemcached.Client((f"{HOST}:{PORT}",), *LOGIN.values())
     assert client.set("bin", "hello") and client.get("bin") == "hello"
     value, token = client.gets("bin")
     assert client.cas("bin", "w", token) and not client.cas("bin", "q", token)
@@ -55,8 +59,9 @@ def binary():
     assert client.delete("bin") and client.get("bin") is None
 
 
-pymemcache()
-libmemcached(False)
+if not LOGIN:
+    pymemcache()
+    libmemcached(False)
 libmemcached(True)
 binary()
 print("ok")

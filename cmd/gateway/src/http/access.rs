@@ -73,6 +73,8 @@ fn check(
         // Its items are asked for one by one.
         ("/batch", _) => Ok(()),
         ("/cluster" | "/metrics" | "/events", _) => grant.may(Scope::Monitor),
+        ("/log-level", _) if reads => grant.may(Scope::Monitor),
+        ("/log-level", _) => grant.may(Scope::Admin),
         // A listing asks by its prefix.
         (_, Some("")) => grant.may(scope),
         (_, Some(key)) => match decode(key.as_bytes()) {

@@ -1,11 +1,13 @@
 //! `GET /events`: the event log of this process, page by page; who asks may wait for the next one.
+//! `/log-level`: what the process writes to its log.
 
 use std::{sync::Arc, time::Duration};
 
 use axum::{
     Json, Router,
+    body::Body,
     extract::State,
-    http::Uri,
+    http::{StatusCode, Uri},
     response::{IntoResponse, Response},
     routing::get,
 };
@@ -18,10 +20,14 @@ const LIMIT_MAX: usize = 1_000;
 /// Longest wait: shorter than what proxies between give up after.
 const WAIT_MAX: Duration = Duration::from_secs(30);
 
-/// The route, of a process with this name.
+/// Longest level that is taken.
+const LEVEL_BYTES_MAX: usize = 4 << 10;
+
+/// The routes, of a process with this name.
 pub fn event_routes(log: Arc<EventLog>, process: impl Into<Arc<str>>) -> Router {
     Router::new()
         .route("/events", get(on_events).fallback(on_other_method))
+        .route("/log-level", get(on_level).put(on_new_level).fallback(on_no_level))
         .with_state((log, process.into()))
 }
 
@@ -32,6 +38,35 @@ async fn on_events(State((log, process)): State<(Arc<EventLog>, Arc<str>)>, uri:
     };
     let page = log.page(asked.run.as_deref(), asked.after, asked.limit, asked.wait).await;
     Json(page.json(&process)).into_response()
+}
+
+type Told = State<(Arc<EventLog>, Arc<str>)>;
+
+async fn on_level(State((log, _)): Told) -> Response {
+    match &log.level {
+        Some(level) => format!("{}\n", level.get()).into_response(),
+        None => no_level().into_response(),
+    }
+}
+
+async fn on_new_level(State((log, _)): Told, body: Body) -> Response {
+    let Some(level) = &log.level else { return no_level().into_response() };
+    let text = axum::body::to_bytes(body, LEVEL_BYTES_MAX).await.unwrap_or_default();
+    match level.set(String::from_utf8_lossy(&text).trim()) {
+        Ok(()) => {
+            tracing::info!(level = level.get(), "another log level, by order");
+            format!("{}\n", level.get()).into_response()
+        }
+        Err(why) => Problem::invalid(why).into_response(),
+    }
+}
+
+async fn on_no_level() -> Problem {
+    Problem::method("GET, HEAD, PUT")
+}
+
+fn no_level() -> Problem {
+    Problem::new(StatusCode::NOT_FOUND, "nothing here").detail("the level of this log is fixed")
 }
 
 struct Asked {

@@ -62,7 +62,8 @@ async fn on_nothing(method: Method, uri: Uri) -> Response {
     Problem::new(StatusCode::NOT_FOUND, "nothing here")
         .detail(format!(
             "{method} {path} is unknown; there are /values/<key>, /values/?prefix=, /stat/<key>, \
-             /store/<key>, /batch, /cluster, /events, /metrics, /healthz and /readyz"
+             /store/<key>, /batch, /cluster, /events, /log-level, /metrics, /healthz and \
+             /readyz"
         ))
         .into_response()
 }

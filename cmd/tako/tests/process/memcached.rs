@@ -4,12 +4,14 @@ use std::{
     env,
     io::{self, Read, Write},
     net::TcpStream,
-    path::PathBuf,
+    path::{Path, PathBuf},
     process::Command,
     time::Duration,
 };
 
-use crate::support::{Cluster, free_port, must_get, must_put};
+use tempfile::TempDir;
+
+use crate::support::{Cluster, free_port, must_get, must_put, tako};
 
 const SKIPPED: &str = "SKIPPED: clients of the memcached port; tests/clients/install fetches them";
 /// memccapable's tests, without those that ask for a flush.
@@ -73,30 +75,44 @@ fn must_run(what: &str, command: &mut Command) {
     assert!(output.status.success() && !out.contains("FAIL"), "{what}: {out}\n{err}");
 }
 
-/// A cluster whose proxy and whose first node have a memcached port.
-fn cluster() -> (Cluster, u16) {
+/// A cluster whose proxy has a memcached port, started with these besides.
+fn cluster(more: &[&str]) -> (Cluster, u16) {
     let mut cluster = Cluster::new(3);
-    let port = free_port();
-    cluster.arguments = vec!["--memcached".to_owned(), port.to_string()];
+    let port = free_port().to_string();
+    let arguments = ["--memcached", &port].into_iter().chain(more.iter().copied());
+    cluster.arguments = arguments.map(str::to_owned).collect();
     cluster.start();
-    (cluster, port)
+    (cluster, port.parse().expect("a port"))
+}
+
+/// Where the clients of others are, if they are.
+fn clients() -> Option<PathBuf> {
+    let tools = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../../target/tools/clients");
+    if tools.join("rust").exists() {
+        return Some(tools);
+    }
+    assert!(env::var_os("TAKO_REQUIRE_CLIENTS").is_none(), "{SKIPPED}");
+    // Past the capture of the test harness, which hides what passes.
+    let _ = writeln!(io::stderr(), "\n{SKIPPED}\n");
+    None
+}
+
+/// The scripts in Python and JavaScript, with the client libraries of their languages.
+fn converse(tools: &Path, arguments: &[&str]) {
+    let script =
+        Path::new(env!("CARGO_MANIFEST_DIR")).join("../../tests/clients/python/conversation.py");
+    let mut python = Command::new(tools.join("python/bin/python"));
+    must_run("Python", python.arg(script).args(arguments));
+    let mut node = Command::new("node");
+    must_run("Node", node.arg(tools.join("node/conversation.mjs")).args(arguments));
 }
 
 #[test]
 fn unmodified_clients_find_what_they_expect() {
-    let root = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../..");
-    let (tools, here) = (root.join("target/tools/clients"), root.join("tests/clients"));
-    if !tools.join("rust").exists() {
-        assert!(env::var_os("TAKO_REQUIRE_CLIENTS").is_none(), "{SKIPPED}");
-        // Past the capture of the test harness, which hides what passes.
-        let _ = writeln!(io::stderr(), "\n{SKIPPED}\n");
-        return;
-    }
-    let (mut cluster, port) = cluster();
+    let Some(tools) = clients() else { return };
+    let (mut cluster, port) = cluster(&[]);
     let at = ["127.0.0.1".to_owned(), port.to_string()];
-    let python = here.join("python/conversation.py");
-    must_run("Python", Command::new(tools.join("python/bin/python")).arg(python).args(&at));
-    must_run("Node", Command::new("node").arg(tools.join("node/conversation.mjs")).args(&at));
+    converse(&tools, &[&at[0], &at[1]]);
     must_run("Go", Command::new(tools.join("go-client")).args(&at));
     let rust = tools.join("rust/debug/tako-memcached-client");
     must_run("Rust", Command::new(rust).args(&at));
@@ -108,8 +124,22 @@ fn unmodified_clients_find_what_they_expect() {
 }
 
 #[test]
+fn unmodified_clients_log_in_by_sasl() {
+    let Some(tools) = clients() else { return };
+    let folder = TempDir::new().expect("a folder");
+    let file = folder.path().join("tokens.yaml");
+    let file = file.to_str().expect("a plain name");
+    let scopes = ["--scope", "read", "--scope", "write", "--scope", "monitor"];
+    let made = tako(&[&["token", "app", "--file", file], &scopes[..]].concat());
+    let token = String::from_utf8(made.stdout).expect("a token");
+    let (mut cluster, port) = cluster(&["--tokens", file]);
+    converse(&tools, &["127.0.0.1", &port.to_string(), "app", token.trim()]);
+    assert!(cluster.stop().success());
+}
+
+#[test]
 fn a_proxy_serves_memcached_beside_http_and_what_stops_it_ends_its_clients() {
-    let (mut cluster, port) = cluster();
+    let (mut cluster, port) = cluster(&[]);
     must_put(cluster.proxy, "k", "by http");
     let mut client = TcpStream::connect(("127.0.0.1", port)).expect("connected");
     client.set_read_timeout(Some(Duration::from_secs(20))).expect("a time-out");

@@ -140,6 +140,20 @@ fn a_guarded_cluster_serves_those_who_show_who_they_are_and_nobody_else() {
         let (code, said) = secrets.run("certs", None, &[order, &["-c", &coordinator]].concat());
         assert_eq!(code, Some(0), "{order:?} {said}");
     }
+    let set = |token: &str, level: &str| {
+        let order = ["ctl", "log", "n1", "c1", "--set-level", level, "-c", &coordinator];
+        secrets.run("certs", Some(token), &order)
+    };
+    let (code, said) = set("eye", "debug");
+    assert!(code == Some(1) && said.contains("lacks the scope `admin`"), "{code:?} {said}");
+    let (code, said) = set("root", "info,=x=");
+    assert!(code == Some(1) && said.contains("info,=x="), "{code:?} {said}");
+    let (code, said) = set("root", "debug");
+    assert!(code == Some(0) && said.contains("n1  debug"), "{code:?} {said}");
+    wait_for("n1 to say more", || {
+        let log = fs::read_to_string(cluster.var().join("log/n1.log")).expect("a log");
+        log.contains("DEBUG").then_some(())
+    });
     cluster.kill("n3");
     cluster.start_as_printed();
     wait_for("n3 to serve again", || {

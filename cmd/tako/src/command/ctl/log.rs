@@ -8,6 +8,7 @@ use std::{collections::BTreeSet, process::ExitCode, time::Duration};
 
 use clap::{Args, ValueEnum};
 use futures::future::join_all;
+use reqwest::Method;
 use serde_json::{Value, json};
 use tako_types::{ErrorKind, config::parse_duration};
 use tokio::{sync::mpsc, time::sleep};
@@ -42,6 +43,7 @@ Examples:
   tako ctl log --follow                the same, and what happens from now on; Ctrl-C ends it
   tako ctl log n1 c1 --level warn --since 10m
   tako ctl log --at localhost:8080     a proxy, which no configuration names
+  tako ctl log n3 --set-level info,tako_node_core=debug     until told otherwise, or restarted
   tako ctl log -f --output json | jq 'select(.level == \"error\")'
 
 Each process remembers the last 2,048 events of its life. The whole log is what it writes to standard
@@ -55,6 +57,9 @@ pub(super) struct LogArgs {
     /// Another process to ask, such as a proxy; give it again for more
     #[arg(long, value_name = "HOST:PORT", value_parser = host_and_port)]
     at: Vec<String>,
+    /// Let the processes write more, or less, to standard error from now on
+    #[arg(long, value_name = "LEVEL", conflicts_with_all = ["follow", "level", "since"])]
+    set_level: Option<String>,
     /// Go on with what happens from now on
     #[arg(long, short)]
     follow: bool,
@@ -92,6 +97,9 @@ struct Shown {
 pub(super) async fn run(args: LogArgs) -> Result<ExitCode, Failure> {
     let asked = chosen(&args).await?;
     let http = Http::new(&args.common.coordinators.ask)?;
+    if let Some(level) = &args.set_level {
+        return set_level(&http, &asked, level, args.common.output).await;
+    }
     let now = chrono::Utc::now().timestamp_micros().unsigned_abs();
     let since = args.since.map_or(now, |since| u64::try_from(since.as_micros()).unwrap_or(now));
     let shown = Shown {
@@ -119,6 +127,45 @@ pub(super) async fn run(args: LogArgs) -> Result<ExitCode, Failure> {
         shown.print(events)?;
     }
     Ok(ExitCode::SUCCESS)
+}
+
+/// Has each process log by another level.
+async fn set_level(
+    http: &Http,
+    asked: &[Asked],
+    level: &str,
+    output: Output,
+) -> Result<ExitCode, Failure> {
+    let orders = asked.iter().map(async |Asked { id, address }| {
+        let request = http.request(Method::PUT, address, "/log-level").timeout(DEADLINE);
+        let answer = async {
+            let answer = request.body(level.to_owned()).send().await?;
+            Ok((answer.status(), answer.text().await?))
+        };
+        let (is_done, said) = match answer.await {
+            Ok((status, said)) if status.is_success() => (true, said.trim().to_owned()),
+            Ok((status, said)) => {
+                let problem: Value = serde_json::from_str(&said).unwrap_or_default();
+                let why = problem["detail"].as_str().map(str::to_owned);
+                (false, why.unwrap_or_else(|| status.to_string()))
+            }
+            Err(error) => (false, reason(&error)),
+        };
+        (id, is_done, said)
+    });
+    let done = join_all(orders).await;
+    for (id, is_done, said) in &done {
+        match output {
+            Output::Json => {
+                let level = is_done.then_some(said);
+                let why = (!is_done).then_some(said);
+                print(&json!({ "process": id, "level": level, "why": why }).to_string())?;
+            }
+            Output::Text => print(&format!("{id}  {said}"))?,
+        }
+    }
+    let all = done.iter().all(|(_, is_done, _)| *is_done);
+    Ok(if all { ExitCode::SUCCESS } else { ExitCode::from(1) })
 }
 
 /// The processes named, or all that can be asked.
