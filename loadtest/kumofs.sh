@@ -8,7 +8,7 @@
 set -euo pipefail
 cd "$(dirname "$0")/.."
 cargo build --quiet --release --package tako
-cargo build --quiet --release --package tako-loadtest --example memcached
+cargo build --quiet --release --package tako-loadtest --example compare
 tako=${TAKO:-target/release/tako}
 
 folder=$(mktemp -d)
@@ -51,7 +51,7 @@ for consistency in ${1:-quorum one}; do
     for bytes in 1024 100; do
         for what in set get; do
             echo "== $consistency, $what, $bytes bytes: through the proxy, at a node"
-            target/release/examples/memcached "$what" --connections 16 --value-bytes "$bytes" \
+            target/release/examples/compare "$what" --connections 16 --value-bytes "$bytes" \
                 --rounds "${ROUNDS:-3}" "127.0.0.1:${ports[10]}" "127.0.0.1:${ports[1]}"
         done
     done

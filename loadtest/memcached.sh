@@ -1,10 +1,10 @@
 #!/usr/bin/env bash
-# Tako's memcached port beside memcached itself, and redis where it is there: one node, consistency one,
-# the same load on each in turn. Ports and folders are the system's; all ends with this script.
+# Tako's memcached port beside memcached itself: one node, consistency one, the same load on each in
+# turn (compare.sh has more servers). Ports and folders are the system's; all ends with this script.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 cargo build --quiet --release --package tako
-cargo build --quiet --release --package tako-loadtest --example memcached
+cargo build --quiet --release --package tako-loadtest --example compare
 command -v memcached > /dev/null || { echo 'memcached is not installed' >&2; exit 1; }
 
 folder=$(mktemp -d)
@@ -30,7 +30,7 @@ stop() { kill "${pids[-1]}"; wait "${pids[-1]}" || true; unset 'pids[-1]'; }
 memcached -l 127.0.0.1 -p "$peer" -U 0 -t 2 -m 256 ${MEMCACHED_USER:+-u "$MEMCACHED_USER"} &
 pids+=($!)
 sleep 1
-load() { echo "== $*"; target/release/examples/memcached "$@" "127.0.0.1:$port" "127.0.0.1:$peer"; }
+load() { echo "== $*"; target/release/examples/compare "$@" "127.0.0.1:$port" "127.0.0.1:$peer"; }
 start os
 load get
 load get --depth 16

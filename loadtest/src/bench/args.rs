@@ -2,11 +2,22 @@
 //!
 //! Raw input only: what the options mean together is checked once, in `plan`.
 
-use std::{path::PathBuf, str::FromStr, time::Duration};
+use std::{fmt, path::PathBuf, str::FromStr, time::Duration};
 
+use anyhow::ensure;
 use clap::{Args, ValueEnum};
 use serde::{Serialize, Serializer};
 use tako_types::limits::PARTITIONS_DEFAULT;
+
+use super::{
+    scenario::Scenario,
+    workload::{self, Workload},
+};
+
+/// What is not said on the command line, nor by a workload or a scenario.
+const KEYS_DEFAULT: u64 = 10_000;
+const VALUE_BYTES_DEFAULT: usize = 1024;
+const READ_SHARE_DEFAULT: f64 = 0.9;
 
 /// Options of `tako bench`.
 #[derive(Debug, Clone, Args, Serialize)]
@@ -66,21 +77,33 @@ pub struct BenchArgs {
     #[serde(serialize_with = "seconds")]
     pub timeout: Duration,
 
-    /// Keys in use
-    #[arg(long, default_value_t = 10_000, value_name = "COUNT")]
-    pub keys: u64,
+    /// A load of YCSB instead of --read-share and --distribution
+    #[arg(long, value_enum, value_name = "ycsb-a|…|ycsb-f")]
+    pub workload: Option<Workload>,
 
-    /// Bytes of each value, at least 32
-    #[arg(long, value_parser = parse_size, default_value = "1KiB", value_name = "SIZE")]
-    pub value_size: usize,
+    /// Phases and events from a file instead of --mode, --rate, --duration, --workload and the like
+    #[arg(long, value_name = "FILE.yaml")]
+    pub scenario: Option<PathBuf>,
 
-    /// Share of reads among the requests, 0.0 to 1.0
-    #[arg(long, default_value_t = 0.9, value_name = "SHARE")]
-    pub read_share: f64,
+    /// All times of the scenario times this: 0.2 for a look, 60 for a night
+    #[arg(long, value_name = "FACTOR")]
+    pub stretch: Option<f64>,
 
-    /// How keys are picked: `uniform`, `zipf` or `zipf:EXPONENT`
-    #[arg(long, default_value = "uniform", value_name = "uniform|zipf[:0.99]")]
-    pub distribution: Distribution,
+    /// Keys in use [default: 10000; 1000 with --workload]
+    #[arg(long, value_name = "COUNT")]
+    pub keys: Option<u64>,
+
+    /// Bytes of each value, at least 32 [default: 1KiB; 1000 with --workload]
+    #[arg(long, value_parser = parse_size, value_name = "SIZE")]
+    pub value_size: Option<usize>,
+
+    /// Share of reads among the requests, 0.0 to 1.0 [default: 0.9]
+    #[arg(long, value_name = "SHARE")]
+    pub read_share: Option<f64>,
+
+    /// How keys are picked: `uniform`, `zipf` or `zipf:EXPONENT` [default: uniform]
+    #[arg(long, value_name = "uniform|zipf[:0.99]")]
+    pub distribution: Option<Distribution>,
 
     /// Seed of values, of picks and of the order of reads and writes
     #[arg(long, default_value_t = 1)]
@@ -123,10 +146,77 @@ pub struct BenchArgs {
     #[arg(long, value_name = "FILE.csv")]
     pub answers: Option<PathBuf>,
 
+    /// Ask this server's /metrics once a second, for the series in the result; give it again for more
+    #[arg(long = "metrics", value_name = "[NAME=]URL")]
+    pub metrics: Vec<String>,
+
+    /// Write a page with plots to this file
+    #[arg(long, value_name = "FILE.html")]
+    pub report: Option<PathBuf>,
+
+    /// Write the result with its series, as JSON, to this file
+    #[arg(long, value_name = "FILE.json")]
+    pub result: Option<PathBuf>,
+
     /// Serve the bare axum peer on this port (0: any) until standard input ends
     #[arg(long, hide = true, value_name = "PORT")]
     #[serde(skip)]
     pub serve_bare_axum: Option<u16>,
+}
+
+impl BenchArgs {
+    /// With the defaults in the place of what was not said, and with the scenario's.
+    ///
+    /// # Errors
+    /// A workload or a scenario beside what it takes the place of.
+    pub(crate) fn resolved(&self, scenario: Option<&Scenario>) -> anyhow::Result<Self> {
+        let mut args = self.clone();
+        if let Some(scenario) = scenario {
+            ensure!(
+                args.keys.is_none()
+                    && args.value_size.is_none()
+                    && args.read_share.is_none()
+                    && args.distribution.is_none(),
+                "a scenario has its own keys and values: leave out --keys, --value-size, \
+                 --read-share and --distribution"
+            );
+            args.keys = Some(scenario.keys);
+            args.value_size = Some(scenario.value_bytes);
+            args.connections = scenario.connections.unwrap_or(args.connections);
+            args.warmup = Duration::ZERO;
+            args.duration = scenario.phases.iter().map(|phase| phase.duration).sum();
+            return Ok(args);
+        }
+        if args.workload.is_some() {
+            ensure!(
+                args.read_share.is_none() && args.distribution.is_none(),
+                "--workload has its own reads and its own distribution: leave out --read-share and \
+                 --distribution"
+            );
+        }
+        let ycsb = args.workload.is_some();
+        let (keys, bytes) = match ycsb {
+            true => (workload::KEYS, workload::VALUE_BYTES),
+            false => (KEYS_DEFAULT, VALUE_BYTES_DEFAULT),
+        };
+        args.keys.get_or_insert(keys);
+        args.value_size.get_or_insert(bytes);
+        if !ycsb {
+            args.read_share.get_or_insert(READ_SHARE_DEFAULT);
+            args.distribution.get_or_insert(Distribution::Uniform);
+        }
+        Ok(args)
+    }
+
+    /// See [`KEYS_DEFAULT`].
+    pub(crate) fn key_count(&self) -> u64 {
+        self.keys.unwrap_or(KEYS_DEFAULT)
+    }
+
+    /// See [`VALUE_BYTES_DEFAULT`].
+    pub(crate) fn value_bytes(&self) -> usize {
+        self.value_size.unwrap_or(VALUE_BYTES_DEFAULT)
+    }
 }
 
 /// When a request is due.
@@ -200,12 +290,18 @@ impl FromStr for Distribution {
     }
 }
 
+impl fmt::Display for Distribution {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Uniform => f.write_str("uniform"),
+            Self::Zipf { exponent } => write!(f, "zipf:{exponent}"),
+        }
+    }
+}
+
 impl Serialize for Distribution {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        match self {
-            Self::Uniform => serializer.serialize_str("uniform"),
-            Self::Zipf { exponent } => serializer.collect_str(&format_args!("zipf:{exponent}")),
-        }
+        serializer.collect_str(self)
     }
 }
 
@@ -222,7 +318,7 @@ fn number_and_unit(text: &str) -> Result<(f64, &str), String> {
     Ok((number, unit.trim()))
 }
 
-fn parse_duration(text: &str) -> Result<Duration, String> {
+pub(crate) fn parse_duration(text: &str) -> Result<Duration, String> {
     let (number, unit) = number_and_unit(text)?;
     let unit_seconds = match unit {
         "us" => 1e-6,
@@ -236,7 +332,7 @@ fn parse_duration(text: &str) -> Result<Duration, String> {
 }
 
 #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "range is checked")]
-fn parse_size(text: &str) -> Result<usize, String> {
+pub(crate) fn parse_size(text: &str) -> Result<usize, String> {
     let (number, unit) = number_and_unit(text)?;
     let unit_bytes = match unit {
         "" | "B" => 1.0,
@@ -250,7 +346,7 @@ fn parse_size(text: &str) -> Result<usize, String> {
     if bytes <= 1e9 { Ok(bytes as usize) } else { Err("the limit is 1 GB".to_owned()) }
 }
 
-fn parse_rate(text: &str) -> Result<f64, String> {
+pub(crate) fn parse_rate(text: &str) -> Result<f64, String> {
     let (number, unit) = number_and_unit(text.trim().trim_end_matches("/s"))?;
     let rate = match unit {
         "" => number,

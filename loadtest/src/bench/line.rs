@@ -10,11 +10,15 @@ use tako_flatbuf::Peers;
 use tako_types::ErrorKind;
 
 use super::{
-    ledger::{Ledger, Ticket, Violation},
+    ledger::{Ledger, Listing, Ticket, Violation},
     plan::{End, Plan, Way},
-    rpc, value,
+    rpc,
+    value::{self, Header},
     wire::{Connection, WireError},
 };
+
+/// How often a change begins again as something else came; then it is given up.
+const CHANGE_TRIES: u32 = 1000;
 
 /// One request, whichever way it goes.
 #[derive(Debug, Clone, Copy)]
@@ -24,14 +28,34 @@ pub(crate) enum What {
         key: u64,
         floor: u64,
     },
-    Write(Ticket),
+    Write {
+        ticket: Ticket,
+        bytes: usize,
+    },
+    /// Keys in their order.
+    Scan(Listing),
+    /// A read, and a write in the place of what was read; again as long as something else came
+    /// between them.
+    Change {
+        ticket: Ticket,
+        bytes: usize,
+    },
 }
 
 impl What {
     pub(crate) fn key(self) -> u64 {
         match self {
             Self::Read { key, .. } => key,
-            Self::Write(ticket) => ticket.key,
+            Self::Write { ticket, .. } | Self::Change { ticket, .. } => ticket.key,
+            Self::Scan(listing) => listing.after,
+        }
+    }
+
+    /// The write that it is or has.
+    pub(crate) fn ticket(self) -> Option<Ticket> {
+        match self {
+            Self::Write { ticket, .. } | Self::Change { ticket, .. } => Some(ticket),
+            Self::Read { .. } | Self::Scan(_) => None,
         }
     }
 }
@@ -45,10 +69,30 @@ pub(crate) enum Outcome<'a> {
     Absent,
     /// The write is acknowledged.
     Written,
+    /// These keys there are, as the server wrote them.
+    Listed(&'a [u8]),
+    /// The change is acknowledged.
+    Changed {
+        /// The floor of the key when what was changed was read.
+        floor: u64,
+        /// What that was; none: there was no value.
+        base: Option<Base>,
+        /// How often something else had come before.
+        tries: u32,
+    },
+    /// The server says that it did no such thing, and will not.
+    NotDone(String),
     /// Something no right server says.
     Wrong(Violation),
     /// No, or not now; the text is the name under which it is counted.
     Refused(String),
+}
+
+/// A value that a change replaced: its header, if it has one, and its length.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Base {
+    pub(crate) header: Option<Header>,
+    pub(crate) bytes: usize,
 }
 
 /// Why there is no answer.
@@ -114,7 +158,10 @@ impl Line {
         what: What,
     ) -> Result<Outcome<'_>, LineError> {
         match self {
-            Self::Http(line) => line.answer(what).await,
+            Self::Http(line) => match what {
+                What::Change { ticket, bytes } => line.change(plan, ledger, ticket, bytes).await,
+                _ => line.answer(what).await,
+            },
             Self::Rpc(caller) => caller.call(plan, ledger, what).await,
         }
     }
@@ -151,10 +198,15 @@ impl HttpLine {
             let out = connection.out();
             match what {
                 What::Read { key, .. } => end.requests.get(out, key),
-                What::Write(ticket) => {
-                    end.requests.put(out, ticket.key, plan.value_bytes);
-                    value::append(out, ledger.header(ticket), plan.seed, plan.value_bytes);
+                What::Write { ticket, bytes } => {
+                    end.requests.put(out, ticket.key, bytes);
+                    value::append(out, ledger.header(ticket), plan.seed, bytes);
                 }
+                What::Scan(Listing { after, limit, .. }) => {
+                    end.requests.list(out, after, limit);
+                }
+                // Goes out in [`Self::change`], as its second half depends on the first.
+                What::Change { .. } => {}
             }
         }
         Ok(())
@@ -166,11 +218,56 @@ impl HttpLine {
         Ok(match (what, answer.status) {
             (What::Read { .. }, 200) => Outcome::Found(answer.body),
             (What::Read { .. }, 404) => Outcome::Absent,
-            (What::Write(_), 200..300) => Outcome::Written,
+            (What::Write { .. }, 200..300) => Outcome::Written,
+            (What::Scan(_), 200) => Outcome::Listed(answer.body),
             (_, status) => {
                 self.end.tell_refusal(status, answer.body);
                 Outcome::Refused(format!("HTTP {status}"))
             }
         })
+    }
+
+    /// Reads and writes until nothing came between the two.
+    async fn change(
+        &mut self,
+        plan: &Plan,
+        ledger: &Ledger,
+        ticket: Ticket,
+        bytes: usize,
+    ) -> Result<Outcome<'_>, LineError> {
+        let Self { end, connection } = self;
+        let connection = connection.as_mut().ok_or(WireError::Closed)?;
+        for tries in 0..CHANGE_TRIES {
+            let floor = ledger.floor(ticket.key);
+            end.requests.get(connection.out(), ticket.key);
+            let answer = connection.answer().await?;
+            let (base, etag) = match answer.status {
+                200 => {
+                    let Some(etag) = answer.header("etag") else {
+                        return Ok(Outcome::NotDone("answer without an ETag".to_owned()));
+                    };
+                    let header = value::read(answer.body);
+                    (Some(Base { header, bytes: answer.body.len() }), Some(etag.to_vec()))
+                }
+                404 => (None, None),
+                status => {
+                    end.tell_refusal(status, answer.body);
+                    return Ok(Outcome::NotDone(format!("HTTP {status}")));
+                }
+            };
+            let out = connection.out();
+            end.requests.put_if(out, ticket.key, etag.as_deref(), bytes);
+            value::append(out, ledger.header(ticket), plan.seed, bytes);
+            let answer = connection.answer().await?;
+            match answer.status {
+                200..300 => return Ok(Outcome::Changed { floor, base, tries }),
+                412 => {}
+                status => {
+                    end.tell_refusal(status, answer.body);
+                    return Ok(Outcome::Refused(format!("HTTP {status}")));
+                }
+            }
+        }
+        Ok(Outcome::NotDone(format!("changed {CHANGE_TRIES} times meanwhile")))
     }
 }

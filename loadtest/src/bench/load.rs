@@ -22,13 +22,15 @@ use tokio::{
 
 use super::{
     args::Verify,
-    ledger::Violation,
+    ledger::{Listing, Violation},
     line::{Line, LineError, Outcome, What},
+    phase::Phase,
     plan::{Plan, Target},
     rpc,
     schedule::{Schedule, Waiter},
-    tally::{Logged, Side, Tally, When},
-    value::{self, Numbers},
+    tally::{Logged, PhaseTally, Side, Spot, Tally, When},
+    value::{self, Header, Numbers},
+    workload::{Operation, SCAN_MAX},
 };
 
 /// How long requests under way may still take when the run is stopped by hand.
@@ -38,6 +40,9 @@ const PRELOAD_TRIES: u32 = 5;
 /// Wait before a connection is opened again, doubled from failure to failure.
 const RECONNECT_WAIT_MIN: Duration = Duration::from_millis(10);
 const RECONNECT_DOUBLINGS_MAX: u32 = 6;
+/// How long after the preload a listing may still miss some of its keys: docs/http.md says one
+/// `snapshot.interval`, which is 10 s where nothing else is configured.
+const LISTED_AFTER: Duration = Duration::from_secs(15);
 
 /// What all connections of one load share.
 #[derive(Debug)]
@@ -93,8 +98,8 @@ impl Load {
         let work = Work::Mixed {
             start,
             from,
-            end: plan.requests.is_none().then(|| from + plan.duration),
-            schedule: plan.rate.map(|rate| Schedule::new(start, rate)),
+            end: plan.end().map(|end| start + end),
+            schedule: Schedule::new(start, &plan.phases),
             left: AtomicU64::new(plan.requests.unwrap_or(u64::MAX)),
         };
         Self::new(plan, target, stop, work)
@@ -114,7 +119,11 @@ impl Load {
             tallies: (0..plan.threads)
                 .map(|_| {
                     let log = plan.log.then(Vec::new);
-                    Arc::new(Mutex::new(Tally { log, ..Tally::default() }))
+                    let phases = match plan.phases.len() {
+                        1 => Vec::new(),
+                        count => vec![PhaseTally::default(); count],
+                    };
+                    Arc::new(Mutex::new(Tally { log, phases, ..Tally::default() }))
                 })
                 .collect(),
         })
@@ -225,10 +234,8 @@ impl Worker {
         index: usize,
         line: Line,
     ) -> anyhow::Result<Self> {
-        let waiter = match load.plan.rate {
-            Some(_) => Some(Waiter::new().context("make a timer")?),
-            None => None,
-        };
+        let open = matches!(&load.work, Work::Mixed { schedule: Some(_), .. });
+        let waiter = open.then(Waiter::new).transpose().context("make a timer")?;
         Ok(Self {
             numbers: Numbers::new(load.plan.seed.wrapping_mul(1_000_003) ^ index as u64),
             load,
@@ -265,7 +272,8 @@ impl Worker {
                 if *load.stop.borrow() {
                     return;
                 }
-                let what = What::Write(load.target.ledger.begin_write(key));
+                let ticket = load.target.ledger.begin_write(key);
+                let what = What::Write { ticket, bytes: load.plan.value_bytes };
                 self.begin([Request { intended: Instant::now(), what }]);
                 self.exchange().await;
                 if load.target.ledger.floor(key) > 0 {
@@ -279,7 +287,11 @@ impl Worker {
     /// Makes the next batch, waiting for its time; false when the load is over.
     async fn fill(&mut self) -> anyhow::Result<bool> {
         let load = self.load.clone();
-        let Work::Mixed { from, end, schedule, left, .. } = &load.work else { return Ok(false) };
+        let Work::Mixed { start, from, end, schedule, left } = &load.work else { return Ok(false) };
+        let phase = |due: Instant| {
+            let at = load.plan.phase_at(due.saturating_duration_since(*start));
+            &load.plan.phases[at]
+        };
         let open = |due: Instant| {
             end.is_none_or(|end| due < end)
                 && (due < *from
@@ -295,25 +307,32 @@ impl Worker {
                 return Ok(false);
             }
             waiter.until(intended).await.context("wait for the next request's time")?;
-            let what = self.choose();
+            let what = self.choose(phase(intended));
             self.begin([Request { intended, what }]);
             return Ok(true);
         }
         let intended = Instant::now();
         let count = (0..load.plan.pipeline).take_while(|_| open(intended)).count();
         let requests: Vec<Request> =
-            (0..count).map(|_| Request { intended, what: self.choose() }).collect();
+            (0..count).map(|_| Request { intended, what: self.choose(phase(intended)) }).collect();
         self.begin(requests);
         Ok(count > 0)
     }
 
-    fn choose(&mut self) -> What {
-        let (plan, ledger) = (&self.load.plan, &self.load.target.ledger);
-        let key = plan.picker.pick(&mut self.numbers);
-        if self.numbers.share() < plan.read_share {
-            What::Read { key, floor: ledger.floor(key) }
-        } else {
-            What::Write(ledger.begin_write(key))
+    fn choose(&mut self, phase: &Phase) -> What {
+        let ledger = &self.load.target.ledger;
+        let key = phase.picker.pick(ledger.existing(), &mut self.numbers);
+        let bytes = phase.value_bytes;
+        match phase.mix.at(self.numbers.share()) {
+            Operation::Read => What::Read { key, floor: ledger.floor(key) },
+            Operation::Update => What::Write { ticket: ledger.begin_write(key), bytes },
+            Operation::Insert => What::Write { ticket: ledger.begin_insert(), bytes },
+            Operation::Change => What::Change { ticket: ledger.begin_write(key), bytes },
+            Operation::Scan => {
+                let limit = 1 + self.numbers.below(SCAN_MAX.into());
+                let limit = u32::try_from(limit).unwrap_or(SCAN_MAX);
+                What::Scan(Listing { after: key, limit, settled: self.load.is_settled() })
+            }
         }
     }
 
@@ -340,10 +359,11 @@ impl Worker {
         self.failures += 1;
         {
             let mut tally = self.tally.lock();
+            let now = Instant::now();
             for request in &self.batch[self.settled..] {
                 tally.ended += 1;
-                tally.error(error.to_string());
-                if let What::Write(ticket) = request.what {
+                tally.error(error.to_string(), self.load.spot(request.intended, now));
+                if let Some(ticket) = request.what.ticket() {
                     self.load.target.ledger.lose_write(ticket);
                 }
             }
@@ -380,6 +400,7 @@ impl Worker {
 fn settle(load: &Load, tally: &mut Tally, request: Request, outcome: &Outcome<'_>) {
     tally.ended += 1;
     let now = Instant::now();
+    let spot = load.spot(request.intended, now);
     let (ledger, verified) = (&load.target.ledger, load.plan.verify != Verify::None);
     let (side, bytes) = match (request.what, outcome) {
         (What::Read { key, floor }, Outcome::Found(_) | Outcome::Absent) => {
@@ -390,28 +411,48 @@ fn settle(load: &Load, tally: &mut Tally, request: Request, outcome: &Outcome<'_
             let verdict = judge(load, key, floor, body);
             tally.verified += u64::from(verified);
             if let Err(violation) = verdict {
-                return tally.violation(key, violation);
+                return tally.violation(key, violation, spot);
             }
             tally.absent += u64::from(body.is_none());
             (Side::Read, body.map_or(0, <[u8]>::len))
         }
-        (What::Write(ticket), Outcome::Written) => {
+        (What::Scan(listing), Outcome::Listed(body)) => {
+            tally.verified += u64::from(verified);
+            match list(load, listing, body) {
+                Err(violation) => return tally.violation(listing.after, violation, spot),
+                Ok(count) => tally.listed += count as u64,
+            }
+            (Side::Read, body.len())
+        }
+        (What::Write { ticket, bytes }, Outcome::Written) => {
             ledger.end_write(ticket);
-            (Side::Write, load.plan.value_bytes)
+            (Side::Write, bytes)
+        }
+        (What::Change { ticket, bytes }, Outcome::Changed { floor, base, tries }) => {
+            tally.verified += u64::from(verified);
+            tally.changed_again += u64::from(*tries);
+            let header = base.map(|base| base.header.ok_or(base.bytes));
+            let seen = judge_header(load, ticket.key, *floor, header);
+            let made = ledger.end_change(ticket, base.and_then(|base| base.header));
+            if let Err(violation) = seen.and(if verified { made } else { Ok(()) }) {
+                return tally.violation(ticket.key, violation, spot);
+            }
+            (Side::Write, bytes)
         }
         (what, _) => {
-            match what {
-                What::Write(ticket) => ledger.lose_write(ticket),
-                What::Read { .. } => {
+            match (what.ticket(), outcome) {
+                (Some(ticket), Outcome::NotDone(_)) => ledger.drop_write(ticket),
+                (Some(ticket), _) => ledger.lose_write(ticket),
+                (None, _) => {
                     let checked = verified && matches!(outcome, Outcome::Wrong(_));
                     tally.verified += u64::from(checked);
                 }
             }
             return match outcome {
-                Outcome::Wrong(violation) if verified => tally.violation(what.key(), *violation),
-                Outcome::Wrong(violation) => tally.error(violation.name().to_owned()),
-                Outcome::Refused(kind) => tally.error(kind.clone()),
-                _ => tally.error("answer to something else".to_owned()),
+                Outcome::Wrong(wrong) if verified => tally.violation(what.key(), *wrong, spot),
+                Outcome::Wrong(violation) => tally.error(violation.name().to_owned(), spot),
+                Outcome::Refused(kind) | Outcome::NotDone(kind) => tally.error(kind.clone(), spot),
+                _ => tally.error("answer to something else".to_owned(), spot),
             };
         }
     };
@@ -421,24 +462,61 @@ fn settle(load: &Load, tally: &mut Tally, request: Request, outcome: &Outcome<'_
     }
     let intended = request.intended;
     let latency = now.saturating_duration_since(intended);
-    tally.good(Logged { intended, side, latency }, bytes, when);
+    tally.good(Logged { intended, side, latency }, bytes, when, spot);
 }
 
 fn judge(load: &Load, key: u64, floor: u64, body: Option<&[u8]>) -> Result<(), Violation> {
+    if load.plan.verify == Verify::None {
+        return Ok(());
+    }
+    judge_header(load, key, floor, body.map(|body| value::read(body).ok_or(body.len())))
+}
+
+/// A value's header, or how long it is where it is none.
+fn judge_header(
+    load: &Load,
+    key: u64,
+    floor: u64,
+    header: Option<Result<Header, usize>>,
+) -> Result<(), Violation> {
     let full = load.plan.verify == Verify::Full && !load.target.fixed;
     if load.plan.verify == Verify::None {
         return Ok(());
     }
-    let header = match body {
-        None => None,
-        Some(body) => Some(value::read(body).ok_or(Violation::Corrupt { bytes: body.len() })?),
-    };
+    let header = header.transpose().map_err(|bytes| Violation::Corrupt { bytes })?;
     match header {
         _ if full => load.target.ledger.judge(key, floor, header),
         Some(header) if header.key != key && !load.target.fixed => {
             Err(Violation::WrongKey { shown: header.key })
         }
         _ => Ok(()),
+    }
+}
+
+/// How many keys a listing has.
+fn list(load: &Load, listing: Listing, body: &[u8]) -> Result<usize, Violation> {
+    #[derive(serde::Deserialize)]
+    struct Page<'a> {
+        #[serde(borrow)]
+        values: Vec<Row<'a>>,
+    }
+    #[derive(serde::Deserialize)]
+    struct Row<'a> {
+        #[serde(borrow)]
+        key: std::borrow::Cow<'a, str>,
+    }
+    let settled = listing.settled && load.plan.verify == Verify::Full;
+    let wrong = |_| Violation::Listing { row: 0 };
+    match (load.plan.verify, serde_json::from_slice::<Page<'_>>(body).map_err(wrong)) {
+        (Verify::None, page) => Ok(page.map_or(0, |page| page.values.len())),
+        (_, page) => {
+            let page = page?;
+            let index = |row: &Row<'_>| {
+                row.key.strip_prefix(&*load.target.prefix).and_then(|index| index.parse().ok())
+            };
+            let keys = page.values.iter().map(index);
+            load.target.ledger.judge_listing(Listing { settled, ..listing }, keys)
+        }
     }
 }
 
@@ -449,6 +527,27 @@ impl Load {
             Work::Mixed { from, .. } if intended < *from => When::Warmup,
             Work::Mixed { end, .. } if end.is_some_and(|end| end < now) => When::Late,
             Work::Mixed { .. } => When::InTime,
+        }
+    }
+
+    /// Where something happens that was due at `intended`; none in a preload.
+    fn spot(&self, intended: Instant, now: Instant) -> Option<Spot> {
+        let start = self.began()?;
+        let due = intended.saturating_duration_since(start);
+        let now = now.saturating_duration_since(start);
+        Some(Spot { due, now, phase: self.plan.phase_at(due) })
+    }
+
+    /// Whether a listing has no excuse for not having the preload's keys.
+    fn is_settled(&self) -> bool {
+        self.target.preloaded.get().is_some_and(|ended| LISTED_AFTER <= ended.elapsed())
+    }
+
+    /// When it began; none for a preload.
+    pub(crate) fn began(&self) -> Option<Instant> {
+        match &self.work {
+            Work::Preload { .. } => None,
+            Work::Mixed { start, .. } => Some(*start),
         }
     }
 

@@ -48,7 +48,7 @@ impl Peer {
         let mut child = Command::new(program)
             .arg(SUBCOMMAND)
             .args(["--serve-bare-axum", "0"])
-            .args(["--value-size", &args.value_size.to_string()])
+            .args(["--value-size", &args.value_bytes().to_string()])
             .args(["--peer-workers", &args.peer_workers.to_string()])
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())

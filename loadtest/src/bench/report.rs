@@ -11,6 +11,7 @@ use serde::Serialize;
 
 use super::{
     args::{BenchArgs, Mode, Protocol, Verify},
+    course::Course,
     load::Driven,
     tally::{SideTally, Tally, histogram},
 };
@@ -34,9 +35,11 @@ pub struct Report {
     pub peer: Option<Measured>,
     /// Target divided by peer.
     pub ratios: Option<Ratios>,
+    /// The load second by second; none where it ran in rounds with a peer.
+    pub course: Option<Course>,
     /// Stopped by hand before the time was up.
     pub ended_early: bool,
-    /// Nothing failed verification, and on each side some request succeeded.
+    /// Nothing failed verification, on each side some request succeeded, and so did all events.
     pub passed: bool,
 }
 
@@ -51,14 +54,18 @@ pub struct Measured {
     pub seconds: f64,
     /// All requests of all rounds.
     pub total: Operations,
-    /// `GET`s.
+    /// Reads and scans.
     pub reads: Operations,
-    /// `PUT`s.
+    /// Writes, inserts and changes.
     pub writes: Operations,
     /// Each round by itself.
     pub rounds: Vec<Operations>,
     /// Requests without a usable answer, by kind.
     pub errors: BTreeMap<String, u64>,
+    /// Keys that scans gave.
+    pub listed: u64,
+    /// How often a change began again, as something else had come between its read and its write.
+    pub changed_again: u64,
     /// Requests still under way when the run was stopped.
     pub unfinished: u64,
     /// What the verifier found.
@@ -133,7 +140,7 @@ pub struct Ratio {
 
 impl Report {
     /// `samples` are the target and, where there is one, the peer.
-    pub(crate) fn new(args: &BenchArgs, samples: Vec<Sample>) -> Self {
+    pub(crate) fn new(args: &BenchArgs, samples: Vec<Sample>, course: Option<Course>) -> Self {
         let ended_early = samples.iter().flat_map(|side| &side.rounds).any(|round| round.stopped)
             || samples.iter().any(|side| side.rounds.is_empty());
         let mut sides = samples.into_iter().map(|sample| Measured::new(args, sample));
@@ -143,8 +150,10 @@ impl Report {
             side.verification.violations.is_empty()
                 && (side.total.requests > 0 || side.errors.is_empty())
         });
+        let happened = |course: &Course| course.events.iter().all(|event| event.failure.is_none());
+        let passed = passed && course.as_ref().is_none_or(happened);
         let ratios = peer.as_ref().and_then(|peer| Ratios::new(&target, peer));
-        Self { options: args.clone(), target, peer, ratios, ended_early, passed }
+        Self { options: args.clone(), target, peer, ratios, course, ended_early, passed }
     }
 }
 
@@ -172,6 +181,8 @@ impl Measured {
             reads: Operations::new(&all.reads, seconds),
             writes: Operations::new(&all.writes, seconds),
             rounds,
+            listed: all.listed,
+            changed_again: all.changed_again,
             unfinished: all.begun - all.ended,
             verification: Verification {
                 level: args.verify,
@@ -200,7 +211,7 @@ fn both(tally: &Tally) -> SideTally {
 
 impl Operations {
     #[expect(clippy::cast_precision_loss, reason = "for show")]
-    fn new(side: &SideTally, seconds: f64) -> Self {
+    pub(crate) fn new(side: &SideTally, seconds: f64) -> Self {
         let per_second = |count: u64| if 0.0 < seconds { count as f64 / seconds } else { 0.0 };
         Self {
             requests: side.latency.len(),
@@ -269,20 +280,7 @@ fn median(mut figures: Vec<f64>) -> Option<f64> {
 
 impl fmt::Display for Report {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let o = &self.options;
-        let protocol = match o.protocol {
-            Protocol::Http => "http",
-            Protocol::Rpc => "rpc",
-        };
-        let mode = match (o.mode, o.rate) {
-            (Mode::Open, Some(rate)) => format!("open loop at {rate}/s"),
-            _ => format!("closed loop, pipeline {}", o.pipeline),
-        };
-        writeln!(
-            f,
-            "{protocol}, {mode}, {} connections, {} threads, {} keys of {} bytes, read share {}, seed {}",
-            o.connections, o.threads, o.keys, o.value_size, o.read_share, o.seed
-        )?;
+        writeln!(f, "{}", self.summary())?;
         for side in [Some(&self.target), self.peer.as_ref()].into_iter().flatten() {
             writeln!(f, "\n{side}")?;
         }
@@ -302,10 +300,46 @@ impl fmt::Display for Report {
                 )?;
             }
         }
+        if let Some(course) = &self.course {
+            write!(f, "{course}")?;
+        }
         if self.ended_early {
             writeln!(f, "\nended early")?;
         }
         writeln!(f, "\n{}", if self.passed { "passed" } else { "FAILED" })
+    }
+}
+
+impl Report {
+    /// What was run, in a line.
+    pub(crate) fn summary(&self) -> String {
+        let o = &self.options;
+        let protocol = match o.protocol {
+            Protocol::Http => "http",
+            Protocol::Rpc => "rpc",
+        };
+        let mode = match (&o.scenario, o.mode, o.rate) {
+            (Some(file), _, _) => {
+                let stretch = o.stretch.map_or_else(String::new, |by| format!(" times {by}"));
+                let name = file.file_stem().unwrap_or(file.as_os_str());
+                format!("scenario {}{stretch}", name.display())
+            }
+            (None, Mode::Open, Some(rate)) => format!("open loop at {rate}/s"),
+            _ => format!("closed loop, pipeline {}", o.pipeline),
+        };
+        let kind = match (o.workload, o.read_share) {
+            (Some(workload), _) => format!(", {}", workload.name()),
+            (None, Some(share)) => format!(", read share {share}"),
+            (None, None) => String::new(),
+        };
+        format!(
+            "{protocol}, {mode}, {} connections, {} threads, {} keys of {} bytes{kind}, seed {}",
+            o.connections,
+            o.threads,
+            o.key_count(),
+            o.value_bytes(),
+            o.seed
+        )
     }
 }
 
@@ -347,6 +381,12 @@ impl fmt::Display for Measured {
             v.reads_checked, v.level, v.absent
         )?;
         counts(f, &v.violations)?;
+        if 0 < self.listed {
+            write!(f, "\nkeys listed: {}", self.listed)?;
+        }
+        if 0 < self.changed_again {
+            write!(f, "\nchanges begun again: {}", self.changed_again)?;
+        }
         for example in &v.examples {
             write!(f, "\n  {example}")?;
         }
@@ -381,9 +421,9 @@ mod tests {
     fn percentiles_of_a_known_distribution_are_right_to_three_digits() {
         let mut tally = Tally::default();
         for micros in 1..=10_000 {
-            tally.good(answer(Side::Read, Duration::from_micros(micros)), 10, When::InTime);
+            tally.good(answer(Side::Read, Duration::from_micros(micros)), 10, When::InTime, None);
         }
-        tally.good(answer(Side::Read, Duration::from_secs(9)), 10, When::Warmup);
+        tally.good(answer(Side::Read, Duration::from_secs(9)), 10, When::Warmup, None);
         let reads = Operations::new(&tally.reads, 2.0);
         assert_eq!((reads.requests, reads.rate_per_second), (10_000, 5_000.0));
         let latency = reads.latency.expect("there were requests");
@@ -400,8 +440,8 @@ mod tests {
     #[test]
     fn a_late_answer_counts_as_latency_and_not_for_the_rate() {
         let mut tally = Tally::default();
-        tally.good(answer(Side::Write, Duration::from_millis(1)), 10, When::InTime);
-        tally.good(answer(Side::Write, Duration::from_secs(3)), 10, When::Late);
+        tally.good(answer(Side::Write, Duration::from_millis(1)), 10, When::InTime, None);
+        tally.good(answer(Side::Write, Duration::from_secs(3)), 10, When::Late, None);
         let writes = Operations::new(&tally.writes, 1.0);
         assert_eq!((writes.requests, writes.rate_per_second), (2, 1.0));
         assert!(writes.latency.expect("requests").max_us > 2_900_000.0);

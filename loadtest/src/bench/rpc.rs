@@ -130,12 +130,19 @@ impl Caller {
         let key = self.nodes.key(what.key());
         let partition = key.partition(self.nodes.partitions_log2);
         let at = usize::try_from(what.key() % self.peers.len() as u64).unwrap_or(0);
-        let What::Write(ticket) = what else {
-            let answer = self.ask(plan, at, Request::Get { partition, key }).await?;
-            return Ok(self.read(answer));
+        let (ticket, bytes) = match what {
+            What::Write { ticket, bytes } => (ticket, bytes),
+            What::Read { .. } => {
+                let answer = self.ask(plan, at, Request::Get { partition, key }).await?;
+                return Ok(self.read(answer));
+            }
+            // Refused when a plan is made.
+            What::Scan(_) | What::Change { .. } => {
+                return Ok(Outcome::NotDone("not spoken over RPC".to_owned()));
+            }
         };
         self.writing.clear();
-        value::append(&mut self.writing, ledger.header(ticket), plan.seed, plan.value_bytes);
+        value::append(&mut self.writing, ledger.header(ticket), plan.seed, bytes);
         let version = self.nodes.clock.next();
         let head = RecordHead { version, kind: Kind::Value, expires_at_micros: 0, flags: 0 };
         let record = Record::encode(&key, head, None, &self.writing);

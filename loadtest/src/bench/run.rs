@@ -1,5 +1,6 @@
 //! One bench from options to exit code: preload, rounds, report.
 //!
+//! A scenario's events and the questions for servers' own counters run beside the one load.
 //! With a peer the rounds go target, peer, target, peer, so that a change of the machine's mood
 //! hits both. Ctrl-C ends the load and reports what there is.
 
@@ -14,14 +15,19 @@ use std::{
 };
 
 use anyhow::{Context as _, bail};
-use tokio::sync::watch;
+use tokio::{sync::watch, task::JoinSet};
 
 use super::{
     args::{BenchArgs, Output, Verify},
+    course::Course,
+    event::{self, Happened},
     load::{Driven, Load},
+    page,
     peer::{self, Peer},
     plan::{Plan, Target},
     report::{Report, Sample},
+    scenario::{Event, Scenario},
+    scrape::{Scraper, Series, Server},
     tally::{Interval, Logged, Side},
 };
 
@@ -35,7 +41,7 @@ use super::{
 /// acknowledged in full, a peer that did not start.
 pub async fn run(args: BenchArgs) -> anyhow::Result<ExitCode> {
     if let Some(port) = args.serve_bare_axum {
-        peer::serve(port, args.peer_workers, args.value_size).await?;
+        peer::serve(port, args.peer_workers, args.value_bytes()).await?;
         return Ok(ExitCode::SUCCESS);
     }
     let (stop, stopped) = watch::channel(false);
@@ -65,12 +71,21 @@ pub async fn run(args: BenchArgs) -> anyhow::Result<ExitCode> {
 /// # Errors
 /// As [`run`].
 pub async fn measure(args: &BenchArgs, stop: watch::Receiver<bool>) -> anyhow::Result<Report> {
-    let plan = Arc::new(Plan::new(args)?);
+    let stretch = args.stretch.unwrap_or(1.0);
+    let scenario = args.scenario.as_ref().map(|path| Scenario::read(path, stretch)).transpose()?;
+    let args = &args.resolved(scenario.as_ref())?;
+    let plan = Arc::new(Plan::new(args, scenario.as_ref())?);
     // A file that cannot be written is told before the load, not after it.
     let create = |path: &PathBuf| {
         File::create(path).with_context(|| format!("cannot write {}", path.display()))
     };
     let answers = args.answers.as_ref().map(create).transpose()?;
+    let page = args.report.as_ref().map(create).transpose()?;
+    let result = args.result.as_ref().map(create).transpose()?;
+    let mut servers = Vec::new();
+    for url in &args.metrics {
+        servers.push(Server::resolve(url).await?);
+    }
     let target = Target::named(args, new_run()).await?;
     // Kept to the end: dropping it ends the child.
     let mut _child = None;
@@ -79,13 +94,13 @@ pub async fn measure(args: &BenchArgs, stop: watch::Receiver<bool>) -> anyhow::R
         Some("axum") => {
             let peer = Peer::start(args).await?;
             let label = format!("bare axum at {}", peer.addr);
-            let target = Target::fixed(&label, peer.addr, &args.prefix, args.keys);
+            let target = Target::fixed(&label, peer.addr, &args.prefix, args.key_count());
             _child = Some(peer);
             Some(target)
         }
         Some(url) => {
             let urls = [url.to_owned()];
-            Some(Target::http(&urls, &args.prefix, new_run(), args.keys).await?)
+            Some(Target::http(&urls, &args.prefix, new_run(), args.key_count()).await?)
         }
     };
     let sides: Vec<&Arc<Target>> = [Some(&target), other.as_ref()].into_iter().flatten().collect();
@@ -101,12 +116,24 @@ pub async fn measure(args: &BenchArgs, stop: watch::Receiver<bool>) -> anyhow::R
             }
         });
     }
-    let rounds = if other.is_some() { args.rounds } else { 1 };
+    let (about, events) = scenario.map_or((String::new(), Vec::new()), |it| (it.about, it.events));
     let mut driven: Vec<Vec<Driven>> = sides.iter().map(|_| Vec::new()).collect();
-    for _ in 0..rounds {
-        for (side, driven) in sides.iter().zip(&mut driven) {
-            if !*stop.borrow() {
-                driven.push(watched(&Load::mixed(&plan, side, &stop)).await?);
+    let mut course = None;
+    if other.is_none() {
+        if !*stop.borrow() {
+            let load = Load::mixed(&plan, &target, &stop);
+            let beside = Beside::start(&load, servers, events);
+            let round = watched(&load).await?;
+            let (servers, events) = beside.end().await;
+            course = Some(Course::new(about, &load, &round, servers, events));
+            driven = vec![vec![round]];
+        }
+    } else {
+        for _ in 0..args.rounds {
+            for (side, driven) in sides.iter().zip(&mut driven) {
+                if !*stop.borrow() {
+                    driven.push(watched(&Load::mixed(&plan, side, &stop)).await?);
+                }
             }
         }
     }
@@ -119,7 +146,39 @@ pub async fn measure(args: &BenchArgs, stop: watch::Receiver<bool>) -> anyhow::R
         .zip(preloaded)
         .zip(driven)
         .map(|((side, preloaded), rounds)| Sample { label: side.label.clone(), preloaded, rounds });
-    Ok(Report::new(args, samples.collect()))
+    let report = Report::new(args, samples.collect(), course);
+    if let Some(mut file) = result {
+        serde_json::to_writer_pretty(&mut file, &report).context("cannot write the result")?;
+    }
+    if let Some(mut file) = page {
+        file.write_all(page::html(&report).as_bytes()).context("cannot write the report")?;
+    }
+    Ok(report)
+}
+
+/// What goes on beside a load.
+struct Beside {
+    over: watch::Sender<bool>,
+    scraper: Scraper,
+    events: JoinSet<Vec<Happened>>,
+}
+
+impl Beside {
+    fn start(load: &Load, servers: Vec<Server>, events: Vec<Event>) -> Self {
+        let (over, is_over) = watch::channel(false);
+        let start = load.began().unwrap_or_else(Instant::now);
+        let scraper = Scraper::start(servers, start, &is_over);
+        let mut running = JoinSet::new();
+        running.spawn(event::run(events, start, is_over));
+        Self { over, scraper, events: running }
+    }
+
+    /// The load is over.
+    async fn end(self) -> (Vec<Series>, Vec<Happened>) {
+        self.over.send_replace(true);
+        let events = self.events.join_all().await.into_iter().flatten().collect();
+        (self.scraper.series().await, events)
+    }
 }
 
 /// See [`BenchArgs::answers`].
@@ -162,6 +221,10 @@ async fn preload(
             plan.key_count,
             driven.tally.errors
         );
+    }
+    if written == plan.key_count {
+        // Each target is filled once.
+        let _ = target.preloaded.set(Instant::now());
     }
     Ok(written)
 }

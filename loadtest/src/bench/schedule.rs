@@ -10,29 +10,52 @@ use std::{
     time::{Duration, Instant},
 };
 
-/// The places of an open loop.
+use super::phase::{Phase, Ramp};
+
+/// The places of an open loop, phase after phase.
 #[derive(Debug)]
 pub(crate) struct Schedule {
     start: Instant,
-    interval_ns: f64,
+    parts: Vec<Part>,
     next: AtomicU64,
 }
 
+#[derive(Debug)]
+struct Part {
+    /// Places of the parts before it.
+    first: f64,
+    from: Duration,
+    /// Infinite, where a number of requests ends it.
+    seconds: f64,
+    ramp: Ramp,
+}
+
 impl Schedule {
-    pub(crate) fn new(start: Instant, rate: f64) -> Self {
-        Self { start, interval_ns: 1e9 / rate, next: AtomicU64::new(0) }
+    /// None for a closed loop.
+    pub(crate) fn new(start: Instant, phases: &[Phase]) -> Option<Self> {
+        let mut first = 0.0;
+        let mut parts = Vec::new();
+        for phase in phases {
+            let (ramp, from) = (phase.rate?, phase.from);
+            let seconds = phase.until.map_or(f64::INFINITY, |end| (end - from).as_secs_f64());
+            parts.push(Part { first, from, seconds, ramp });
+            first += ramp.places(seconds);
+        }
+        Some(Self { start, parts, next: AtomicU64::new(0) })
     }
 
-    /// Takes the next place; its intended time.
-    #[expect(
-        clippy::cast_precision_loss,
-        clippy::cast_possible_truncation,
-        clippy::cast_sign_loss,
-        reason = "a run of days stays below 2^53 ns"
-    )]
+    /// Takes the next place: its intended time; that of the end or later, when all were taken.
+    #[expect(clippy::cast_precision_loss, reason = "a run of days stays below 2^53 places")]
     pub(crate) fn take(&self) -> Instant {
-        let place = self.next.fetch_add(1, Ordering::Relaxed);
-        self.start + Duration::from_nanos((place as f64 * self.interval_ns) as u64)
+        let place = self.next.fetch_add(1, Ordering::Relaxed) as f64;
+        let part = self.parts.iter().rfind(|part| part.first <= place);
+        let Some(Part { first, from, seconds, ramp }) = part else { return self.start };
+        let own = place - first;
+        let due = match own < ramp.places(*seconds) {
+            true => ramp.due(own, *seconds),
+            false => *seconds,
+        };
+        self.start + *from + Duration::from_secs_f64(due)
     }
 }
 
@@ -95,14 +118,48 @@ impl Waiter {
 
 #[cfg(test)]
 mod tests {
-    use super::*;
+    use super::{
+        super::{args::Distribution, phase::Kind, pick::Picker},
+        *,
+    };
+
+    /// Phases of this many seconds (none: without an end) and these rates.
+    fn phases(of: &[(Option<u64>, Option<Ramp>)]) -> Vec<Phase> {
+        let Kind { mix, picks, .. } = Kind::plain(1.0, Distribution::Uniform);
+        let mut from = Duration::ZERO;
+        let mut phases = Vec::new();
+        for (seconds, rate) in of {
+            let until = seconds.map(|seconds| from + Duration::from_secs(seconds));
+            let (name, load, value_bytes) = (String::new(), String::new(), 32);
+            let (rate, picker) = (*rate, Picker::new(picks, 1));
+            phases.push(Phase { name, load, from, until, rate, mix, picker, value_bytes });
+            from = until.unwrap_or(from);
+        }
+        phases
+    }
 
     #[test]
     fn places_are_spaced_by_the_rate_however_late_they_are_taken() {
         let start = Instant::now();
-        let schedule = Schedule::new(start, 4000.0);
+        let flat = phases(&[(None, Some(Ramp::flat(4000.0)))]);
+        let schedule = Schedule::new(start, &flat).expect("an open loop");
         let places: Vec<Duration> = (0..5).map(|_| schedule.take() - start).collect();
         assert_eq!(places, (0..5).map(|n| Duration::from_micros(250 * n)).collect::<Vec<_>>());
+    }
+
+    #[test]
+    fn each_phase_has_its_places_and_after_the_last_none_is_within_the_time() {
+        let start = Instant::now();
+        let ramp = Ramp { from: 0.0, to: 40.0 };
+        let all = [(Some(2), Some(Ramp::flat(10.0))), (Some(1), Some(ramp))];
+        let schedule = Schedule::new(start, &phases(&all)).expect("an open loop");
+        let places: Vec<f64> = (0..42).map(|_| (schedule.take() - start).as_secs_f64()).collect();
+        assert!(places.is_sorted());
+        let within =
+            |from: f64, until: f64| places.iter().filter(|at| from <= **at && **at < until).count();
+        assert_eq!((within(0.0, 2.0), within(2.0, 2.5), within(2.5, 3.0)), (20, 5, 15));
+        assert_eq!(within(3.0, f64::INFINITY), 2);
+        assert!(Schedule::new(start, &phases(&[(Some(1), None)])).is_none());
     }
 
     #[tokio::test]

@@ -45,6 +45,18 @@ pub(crate) enum WireError {
 pub(crate) struct Answer<'a> {
     pub(crate) status: u16,
     pub(crate) body: &'a [u8],
+    head: &'a [u8],
+}
+
+impl<'a> Answer<'a> {
+    /// The first header of this name.
+    pub(crate) fn header(&self, name: &str) -> Option<&'a [u8]> {
+        let mut headers = [httparse::EMPTY_HEADER; HEADERS_MAX];
+        let mut response = httparse::Response::new(&mut headers);
+        response.parse(self.head).ok()?;
+        let header = response.headers.iter().find(|it| it.name.eq_ignore_ascii_case(name))?;
+        Some(header.value)
+    }
 }
 
 /// A kept-alive connection.
@@ -122,8 +134,8 @@ impl Connection {
         self.closing = head.closing;
         let start = self.next;
         self.next += whole;
-        let body = &self.input[start + head.head_bytes..start + whole];
-        Ok(Answer { status: head.status, body })
+        let (head_bytes, body) = self.input[start..start + whole].split_at(head.head_bytes);
+        Ok(Answer { status: head.status, body, head: head_bytes })
     }
 
     /// Makes room for `bytes` after what is filled.
@@ -204,6 +216,8 @@ fn parse(input: &[u8]) -> Result<Option<Head>, WireError> {
 pub(crate) struct Requests {
     /// Path and key prefix, encoded.
     path: String,
+    /// Path and query of a listing, up to the index of the key that it begins behind.
+    listing: String,
     /// ` HTTP/1.1`, the host, and what every request has.
     tail: String,
 }
@@ -211,15 +225,42 @@ pub(crate) struct Requests {
 impl Requests {
     /// `base` is the path of the URL without its last slash, `prefix` any bytes of a key.
     pub(crate) fn new(host: &str, base: &str, prefix: &str) -> Self {
-        let mut path = format!("{base}/values/");
+        let mut encoded = String::new();
         for byte in prefix.bytes() {
             if byte.is_ascii_alphanumeric() || b"-._~/".contains(&byte) {
-                path.push(char::from(byte));
+                encoded.push(char::from(byte));
             } else {
-                path.push_str(&format!("%{byte:02X}"));
+                encoded.push_str(&format!("%{byte:02X}"));
             }
         }
-        Self { path, tail: format!(" HTTP/1.1\r\nhost: {host}\r\n") }
+        Self {
+            path: format!("{base}/values/{encoded}"),
+            listing: format!("{base}/values/?prefix={encoded}&after={encoded}"),
+            tail: format!(" HTTP/1.1\r\nhost: {host}\r\n"),
+        }
+    }
+
+    /// Appends `GET` of a listing: at most `limit` keys behind the one with index `after`.
+    pub(crate) fn list(&self, out: &mut Vec<u8>, after: u64, limit: u32) {
+        out.extend_from_slice(b"GET ");
+        out.extend_from_slice(self.listing.as_bytes());
+        append(out, format_args!("{after:08}&limit={limit}"));
+        out.extend_from_slice(self.tail.as_bytes());
+        out.extend_from_slice(b"\r\n");
+    }
+
+    /// Appends `PUT` up to the body, which is done only if the value has this ETag now; if there is
+    /// none now, where that is `None`.
+    pub(crate) fn put_if(&self, out: &mut Vec<u8>, key: u64, etag: Option<&[u8]>, bytes: usize) {
+        self.start(out, "PUT ", key);
+        match etag {
+            Some(etag) => {
+                out.extend_from_slice(b"if-match: ");
+                out.extend_from_slice(etag);
+            }
+            None => out.extend_from_slice(b"if-none-match: *"),
+        }
+        append(out, format_args!("\r\ncontent-length: {bytes}\r\n\r\n"));
     }
 
     /// Appends `GET` of the key with index `key`.
@@ -272,14 +313,30 @@ mod tests {
     }
 
     #[test]
+    fn a_header_of_an_answer_is_found_whatever_its_case() {
+        let head = b"HTTP/1.1 200 OK\r\nETag: \"5-a\"\r\ncontent-length: 0\r\n\r\n";
+        let answer = Answer { status: 200, body: b"", head };
+        assert_eq!(answer.header("etag"), Some(&b"\"5-a\""[..]));
+        assert_eq!(answer.header("date"), None);
+    }
+
+    #[test]
     fn requests_are_written_with_the_prefix_encoded() {
         let requests = Requests::new("h:1", "", "a b/%");
         let mut out = Vec::new();
         requests.get(&mut out, 7);
         requests.put(&mut out, 8, 2);
+        requests.list(&mut out, 9, 10);
+        requests.put_if(&mut out, 1, Some(b"\"x\""), 3);
+        requests.put_if(&mut out, 1, None, 3);
         let expected = "GET /values/a%20b/%2500000007 HTTP/1.1\r\nhost: h:1\r\n\r\n\
             PUT /values/a%20b/%2500000008 HTTP/1.1\r\nhost: h:1\r\n\
-            content-type: application/octet-stream\r\ncontent-length: 2\r\n\r\n";
+            content-type: application/octet-stream\r\ncontent-length: 2\r\n\r\n\
+            GET /values/?prefix=a%20b/%25&after=a%20b/%2500000009&limit=10 HTTP/1.1\r\nhost: h:1\r\n\r\n\
+            PUT /values/a%20b/%2500000001 HTTP/1.1\r\nhost: h:1\r\n\
+            if-match: \"x\"\r\ncontent-length: 3\r\n\r\n\
+            PUT /values/a%20b/%2500000001 HTTP/1.1\r\nhost: h:1\r\n\
+            if-none-match: *\r\ncontent-length: 3\r\n\r\n";
         assert_eq!(String::from_utf8(out).expect("ASCII"), expected);
     }
 }

@@ -3,7 +3,12 @@
 With a name and a token behind host and port, by those that can log in.
 """
 
+import glob
+import os
 import sys
+
+# pylibmc brings a libsasl2 of its own, which looks for the plugins elsewhere than the system does.
+os.environ.setdefault("SASL_PATH", ":".join(glob.glob("/usr/lib/*/sasl2")))
 
 import bmemcached
 import pylibmc
