@@ -100,6 +100,8 @@ async fn without_a_token_only_health_is_told_and_a_name_and_password_do_as_well(
     }
     assert_eq!(place.get("/healthz").await.status, 200);
     assert_eq!(place.get("/readyz").await.status, 200);
+    assert_eq!(place.get("/").await.status, 200);
+    assert_eq!(place.get("/page/status.js").await.status, 200);
     for (pair, status) in [
         ("reader:reader", 404),
         (":reader", 404),

@@ -4,7 +4,7 @@ mod common;
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use common::Place;
+use common::{Place, eventually};
 
 /// Families and samples of a text; panics where the format is not kept.
 fn parsed(text: &str) -> (BTreeMap<String, String>, BTreeMap<String, f64>) {
@@ -77,4 +77,17 @@ async fn what_was_done_is_counted_and_every_name_is_documented() {
         .collect();
     assert_eq!(documented, kinds.keys().map(String::as_str).collect());
     place.ask("PUT", "/metrics", "", b"").await.problem(405, "GET");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_age_of_snapshots_grows_from_a_write_until_a_step_covers_it() {
+    let place = Place::one().await;
+    let age = async || {
+        let answer = place.get("/metrics").await;
+        *parsed(answer.text()).1.get("tako_snapshot_age_seconds").expect("a gauge")
+    };
+    assert_eq!(age().await, 0.0);
+    assert_eq!(place.put("/values/k", b"v").await.status, 200);
+    eventually("the write waits for a step", async || 0.0 < age().await).await;
+    eventually("a step covers it", async || age().await == 0.0).await;
 }

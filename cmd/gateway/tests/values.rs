@@ -377,7 +377,7 @@ async fn other_methods_are_405_with_what_is_allowed_and_other_paths_404() {
         answer.problem(405, allow);
         assert_eq!(answer.header("allow"), Some(allow), "{method} {path}");
     }
-    for path in ["/", "/values", "/stat", "/nothing", "/values%2Fk", "/cluster/", "*"] {
+    for path in ["/page/", "/values", "/stat", "/nothing", "/values%2Fk", "/cluster/", "*"] {
         place.get(path).await.problem(404, "/values/<key>");
     }
 }

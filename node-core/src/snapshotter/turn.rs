@@ -116,6 +116,17 @@ impl Snapshotter {
             .clone()
     }
 
+    /// The longest that a partition of this node, with something uncovered, has seen no step; zero
+    /// where nothing waits for one.
+    #[must_use]
+    pub fn longest_wait(&self) -> Duration {
+        let mine = self.links.config.current().partitions_of(self.engine.node());
+        let slots = self.slots.lock();
+        let since = |p: &PartitionId| slots.get(p)?.timing.lock().waiting_since;
+        let first = mine.iter().filter(|p| self.may_step(**p)).filter_map(since).min();
+        first.map_or(Duration::ZERO, |since| since.elapsed())
+    }
+
     pub(super) fn newest_step_known(&self, p: PartitionId) -> u64 {
         let current = self.links.config.current();
         current

@@ -61,8 +61,8 @@ fn check(
 ) -> Result<Option<Grant>, Denial> {
     let path = request.uri().path();
     let reads = matches!(*request.method(), Method::GET | Method::HEAD);
-    // Balancers ask these. They tell nothing of what is stored.
-    if matches!(path, "/healthz" | "/readyz") {
+    // Balancers ask these, and the status page is the same everywhere: nothing of what is stored.
+    if matches!(path, "/" | "/healthz" | "/readyz") || path.starts_with("/page/") {
         return Ok(None);
     }
     let mut grant = grant_of(access, request.headers())?;

@@ -1,6 +1,6 @@
 //! `/healthz`, `/readyz` and `/cluster`: how this process and its cluster are.
 
-use std::sync::Arc;
+use std::{collections::HashMap, sync::Arc};
 
 use axum::{
     Json,
@@ -11,9 +11,12 @@ use axum::{
 use serde_json::{Value, json};
 use tako_flatbuf::PartitionScrub;
 use tako_node_core::{healing::Healer, links::Links};
-use tako_types::config::NodeConfig;
+use tako_types::{
+    NodeId, PartitionId, StepNumber,
+    config::{NodeConfig, Published},
+};
 
-use super::problem::Problem;
+use super::{layout, problem::Problem};
 use crate::Gateway;
 
 /// 200 while the process lives.
@@ -36,7 +39,19 @@ pub(super) async fn on_cluster(State(gateway): State<Arc<Gateway>>) -> Json<Valu
     let links = gateway.serving.links();
     let current = links.config.current();
     let deployment = current.config.active_deployment();
-    let nodes: Vec<Value> = current.nodes().map(|node| node_status(links, node)).collect();
+    let step_of = |node: &NodeId, p| match links.local().filter(|_| links.is_local(node)) {
+        Some(local) => Some(local.engine().partition_status(p).step),
+        None => links.membership.step_seen(node, p),
+    };
+    let nodes: Vec<Value> = current
+        .nodes()
+        .zip(behind(&current, step_of))
+        .map(|(node, behind)| {
+            let mut status = node_status(links, &current, node);
+            status["behind_partitions"] = behind.into();
+            status
+        })
+        .collect();
     Json(json!({
         "process": links.me.as_str(),
         "epoch": current.epoch.number,
@@ -46,15 +61,40 @@ pub(super) async fn on_cluster(State(gateway): State<Arc<Gateway>>) -> Json<Valu
         "partitions": current.config.partitions,
         "configuration_refused": links.config.refused(),
         "ready": gateway.serving.readiness().is_ok(),
+        "buckets": layout::buckets(&current, deployment),
+        "ring": layout::ring(&current, deployment),
+        "migration": layout::migration(&current, step_of),
         "nodes": nodes,
     }))
 }
 
-fn node_status(links: &Arc<Links>, node: &NodeConfig) -> Value {
-    let current = links.config.current();
+/// Of each node in how many of its partitions another one sees a newer step; `None` where it told
+/// of no step.
+fn behind(
+    current: &Published,
+    step_of: impl Fn(&NodeId, PartitionId) -> Option<StepNumber>,
+) -> Vec<Option<usize>> {
+    let steps_of = |node: &NodeConfig| -> Vec<(PartitionId, StepNumber)> {
+        let held = current.partitions_of(&node.id).into_iter();
+        held.filter_map(|p| Some((p, step_of(&node.id, p)?))).collect()
+    };
+    let steps: Vec<_> = current.nodes().map(steps_of).collect();
+    let mut newest: HashMap<PartitionId, StepNumber> = HashMap::new();
+    for (p, step) in steps.iter().flatten() {
+        let known = newest.entry(*p).or_default();
+        *known = (*known).max(*step);
+    }
+    let is_old = |(p, step): &&(PartitionId, StepNumber)| *step < newest[p];
+    let count = |steps: Vec<_>| (!steps.is_empty()).then(|| steps.iter().filter(is_old).count());
+    steps.into_iter().map(count).collect()
+}
+
+fn node_status(links: &Arc<Links>, current: &Published, node: &NodeConfig) -> Value {
     let mut status = json!({
         "id": node.id.as_str(),
         "bucket": current.bucket_of(&node.id),
+        "deployment": deployment_of(current, &node.id),
+        "zone": node.zone,
         "rpc": node.rpc_address().to_string(),
         "http": node.http_address().map(|address| address.to_string()),
         "partitions": current.partitions_of(&node.id).len(),
@@ -87,6 +127,7 @@ fn node_status(links: &Arc<Links>, node: &NodeConfig) -> Value {
         status["live"] = links.membership.is_live(&node.id).into();
         status["incarnation"] = peer.incarnation.0.into();
         status["epoch"] = peer.epoch.number.into();
+        status["heard_millis"] = u64::try_from(peer.heard.elapsed().as_millis()).ok().into();
         status["clock_offset_micros"] = peer.clock_offset_micros.into();
         let uncovered = peer.partitions.values().filter(|p| !p.covered).count();
         status["uncovered_partitions"] = uncovered.into();
@@ -95,6 +136,15 @@ fn node_status(links: &Arc<Links>, node: &NodeConfig) -> Value {
         status["live"] = false.into();
     }
     status
+}
+
+/// Where a node stands: in the active deployment, or while a move is on in the other one alone.
+fn deployment_of<'a>(current: &'a Published, node: &NodeId) -> Option<&'a str> {
+    let active = current.config.active_deployment();
+    if active.nodes().any(|other| other.id == *node) {
+        return Some(&active.name);
+    }
+    current.migration.as_ref().map(|migration| migration.other.as_str())
 }
 
 /// What background healing and scrubs by hand came to on this node since it started.

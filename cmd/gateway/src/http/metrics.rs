@@ -217,6 +217,11 @@ fn node(local: &Replica, out: &mut Text) {
     );
     out.gauge("tako_uncovered_bytes", "Their bytes.", sum(|it| it.uncovered_bytes));
     if let Some(snapshotter) = local.snapshotter() {
+        out.gauge(
+            "tako_snapshot_age_seconds",
+            "Longest that a partition with uncovered records has seen no step.",
+            snapshotter.longest_wait().as_secs_f64(),
+        );
         let steps = snapshotter.metrics();
         out.counter("tako_steps_total", "Steps committed by this node.", load(&steps.steps));
         out.counter("tako_steps_failed_total", "Steps that failed.", load(&steps.failures));

@@ -7,8 +7,10 @@ mod cluster;
 mod events;
 pub mod fuzz;
 mod key;
+mod layout;
 mod listing;
 mod metrics;
+mod page;
 mod problem;
 mod store;
 mod values;
@@ -33,6 +35,8 @@ pub(crate) fn routes(gateway: Arc<Gateway>) -> Router {
     let process = gateway.serving.links().me.as_str();
     let events = event_routes(gateway.options.events.clone(), process);
     let routes = Router::new()
+        .route("/", get(page::on_page).fallback(on_other_method))
+        .route("/page/{part}", get(page::on_part).fallback(on_other_method))
         .route("/values/", any(listing::on_listing))
         .route("/values/{*key}", any(values::on_values))
         .route("/batch", any(batch::on_batch))
@@ -61,9 +65,8 @@ async fn on_nothing(method: Method, uri: Uri) -> Response {
     let path = uri.path();
     Problem::new(StatusCode::NOT_FOUND, "nothing here")
         .detail(format!(
-            "{method} {path} is unknown; there are /values/<key>, /values/?prefix=, /stat/<key>, \
-             /store/<key>, /batch, /cluster, /events, /log-level, /metrics, /healthz and \
-             /readyz"
+            "{method} {path} is unknown; there are /, /values/<key>, /values/?prefix=, /stat/<key>, \
+             /store/<key>, /batch, /cluster, /events, /log-level, /metrics, /healthz and /readyz"
         ))
         .into_response()
 }
