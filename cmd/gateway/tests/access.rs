@@ -179,6 +179,11 @@ async fn memcached_clients_log_in_in_text_and_get_what_their_token_allows() {
     client.says(b"flush_all\r\n", b"CLIENT_ERROR unauthenticated\r\n").await;
     client.says(b"version\r\n", b"VERSION ").await;
     let mut client = Memcached::of(&place).await;
+    // Nobody's upload takes this process's memory.
+    let long = [&b"set x 0 0 2000\r\n"[..], &[b'v'; 2000], b"\r\nget x\r\n"].concat();
+    let refused = b"SERVER_ERROR object too large for cache\r\nCLIENT_ERROR unauthenticated\r\n";
+    client.says(&long, refused).await;
+    let mut client = Memcached::of(&place).await;
     let failed = b"CLIENT_ERROR authentication failure\r\n";
     client.says(b"set x 0 0 9\r\nshop shep\r\n", b"CLIENT_ERROR").await;
     let mut client = Memcached::of(&place).await;

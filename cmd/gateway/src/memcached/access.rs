@@ -11,6 +11,9 @@ use crate::access::{Access, Grant, Refusal, Scope};
 /// The only mechanism of SASL there is here.
 pub(super) const MECHANISM: &str = "PLAIN";
 
+/// Longest name and token.
+const LOGIN_BYTES_MAX: usize = 1 << 10;
+
 /// What stands between one connection and the values.
 pub(super) struct Door {
     access: Option<Arc<Access>>,
@@ -25,6 +28,14 @@ impl Door {
     /// Whether there is anything to log in for.
     pub(super) fn is_guarded(&self) -> bool {
         self.access.is_some()
+    }
+
+    /// Longest value that is received: until a client is known, no more than it needs to say who it is.
+    pub(super) fn value_bytes_max(&self, usual: usize) -> usize {
+        match self.is_guarded() && self.grant.is_none() {
+            true => usual.min(LOGIN_BYTES_MAX),
+            false => usual,
+        }
     }
 
     /// Lets the client in by SASL PLAIN: whom it acts for, its name and its token, with zeros between.

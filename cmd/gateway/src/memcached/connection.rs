@@ -143,6 +143,7 @@ impl Connection {
         }
         let serving = &self.port.gateway.serving;
         let limit = serving.links().config.current().config.cluster.value_bytes_max;
+        let limit = self.door.value_bytes_max(limit);
         let now_micros = serving.clock().now_micros();
         match self.input[0] {
             binary::REQUEST => binary::next(&mut self.input, now_micros, limit),
